@@ -1,0 +1,1 @@
+"""The daemon between grids: demand goes out as pilots, foreign jobs come in as works."""

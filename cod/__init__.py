@@ -1,0 +1,1 @@
+"""Computing on demand: claims on slots for interactive applications."""

@@ -1,0 +1,1 @@
+"""The desktop grid: a server that keeps works, the protocol to it, and its clients."""

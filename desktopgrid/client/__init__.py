@@ -1,0 +1,1 @@
+"""The grid seen by its users: the Python API and the command `xw`."""

@@ -1,0 +1,1 @@
+"""The grid's words and rules, pure: objects, statuses, rights, configuration."""

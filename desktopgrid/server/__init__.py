@@ -1,0 +1,1 @@
+"""Keeping the grid: decisions in memory, a journal behind, listeners in front."""

@@ -1,0 +1,1 @@
+"""Schema, records and migrations: the only SQL of the project."""

@@ -1,0 +1,1 @@
+"""The protocol: bytes in, messages out. Pure, standard library only."""

@@ -1,0 +1,1 @@
+"""Job description languages: readers, writers and templates."""

@@ -1,0 +1,1 @@
+"""Pilot jobs: the worker, the doors it goes in by, and the factory that submits it."""

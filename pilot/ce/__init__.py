@@ -1,0 +1,1 @@
+"""Computing elements: the doors that accept pilots, one file a kind."""
