@@ -1,0 +1,371 @@
+"""The objects of the grid. Plain values: what may happen to them is in lifecycle.py, who may touch them in rights.py.
+
+Objects refer to each other by UID, never by reference, so that each can be stored and sent alone; only a work
+holds its submission, which thousands of works of one sweep share. Times are aware and in UTC.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+from desktopgrid.model.lifecycle import PilotStatus, TaskStatus, WorkStatus
+from desktopgrid.model.rights import PUBLIC, UserLevel
+
+UID = str
+"""The name of an object: opaque, unique in the grid, never used again, at most 64 characters of [0-9A-Za-z-]."""
+
+
+def new_uid() -> UID:
+    """A name that nobody else has."""
+    return uuid.uuid4().hex
+
+
+@dataclass(frozen=True)
+class UserGroup:
+    """Users who share applications, datas, works and workers (manual, 3.1)."""
+
+    uid: UID
+    name: str
+
+
+@dataclass(frozen=True)
+class User:
+    """Who acts: a client, a worker or both, as its level allows (manual, 3.1 and 3.2)."""
+
+    uid: UID
+    login: str
+    level: UserLevel
+    group: Optional[UID] = None
+    email: str = ""
+    is_revoked: bool = False
+
+
+@dataclass(frozen=True)
+class Credential:
+    """One way for a user to show who he is; the secret itself is never kept.
+
+    A ``token`` proves itself by HMAC over the server's nonce under ``verifier`` = SHA-256 of the secret; a
+    ``password`` is checked against ``verifier`` = its argon2 hash.
+    """
+
+    uid: UID
+    user: UID
+    kind: str
+    verifier: str
+    created_at: datetime
+    expires_at: Optional[datetime] = None
+    is_revoked: bool = False
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What an executable was made for: a CPU type and an operating system, such as x86_64 and linux."""
+
+    cpu: str
+    os: str
+
+    def __str__(self) -> str:
+        return f"{self.cpu}/{self.os}"
+
+
+ANY_PLATFORM = Platform("any", "any")
+"""The platform of what runs everywhere, such as a script."""
+
+
+@dataclass(frozen=True)
+class Application:
+    """A program registered on the grid: one executable (a data) per platform."""
+
+    uid: UID
+    name: str
+    owner: UID
+    rights: int
+    executables: Mapping[Platform, UID]
+    is_deleted: bool = False
+
+
+@dataclass(frozen=True)
+class Data:
+    """A file that the grid knows, named by its content's SHA-256. ``is_available`` once the server has it whole."""
+
+    uid: UID
+    name: str
+    owner: UID
+    rights: int
+    sha256: str
+    size: int
+    type: str = ""
+    uri: str = ""
+    is_available: bool = False
+    is_deleted: bool = False
+
+
+@dataclass(frozen=True)
+class Session:
+    """A user's bag of works for one sitting."""
+
+    uid: UID
+    name: str
+    owner: UID
+
+
+@dataclass(frozen=True)
+class Group:
+    """A named bag of works that outlives the sitting."""
+
+    uid: UID
+    name: str
+    owner: UID
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is the same for all works of a submission: what to run, with what, where, how long and how often.
+
+    ``inputs`` are pairs of a name in the task's directory and a data; ``env`` is a zip data that is unpacked there;
+    ``outputs`` are patterns of the files that come back, by default every new file. ``wall_time`` is in seconds.
+    ``retries`` is how many tasks a work may have in all that fail for their host's sake.
+    """
+
+    application: UID
+    label: str = ""
+    session: Optional[UID] = None
+    group: Optional[UID] = None
+    stdin: Optional[UID] = None
+    env: Optional[UID] = None
+    inputs: Tuple[Tuple[str, UID], ...] = ()
+    variables: Tuple[Tuple[str, str], ...] = ()
+    outputs: Tuple[str, ...] = ("*",)
+    priority: int = 0
+    retries: int = 3
+    cores: int = 1
+    memory_mib: int = 0
+    disk_mib: int = 0
+    wall_time: int = 86_400
+    requirements: str = ""
+    expected_host: Optional[UID] = None
+
+
+@dataclass(eq=False)
+class Submission:
+    """What one user sent in one go: one or many works of the same description. Names its works."""
+
+    uid: UID
+    owner: UID
+    description: Description
+    rights: int
+    submitted_at: datetime
+
+    def __repr__(self) -> str:
+        return f"<Submission {self.uid} of {self.owner}>"
+
+
+@dataclass(eq=False)
+class Work:
+    """What a user submitted: lives until its result is fetched and erased.
+
+    ``attempts`` counts its tasks so far, ``failures`` those that failed for their host's sake; ``task`` is the live one.
+    """
+
+    uid: UID
+    submission: Submission
+    arguments: Tuple[str, ...] = ()
+    status: WorkStatus = WorkStatus.WAITING
+    attempts: int = 0
+    failures: int = 0
+    task: Optional[Task] = None
+    reason: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Work {self.uid} {self.status.value}, {self.attempts} tasks so far>"
+
+
+@dataclass(eq=False)
+class Task:
+    """One execution of one work on one host, fenced by an epoch that no other task of any time has."""
+
+    uid: UID
+    work: UID
+    host: UID
+    epoch: int
+    status: TaskStatus
+    created_at: datetime
+    started_at: Optional[datetime] = None
+
+    def __repr__(self) -> str:
+        return f"<Task {self.uid} {self.status.value} on {self.host}>"
+
+
+EPOCH_BITS = 40
+
+
+def first_epoch(incarnation: int) -> int:
+    """The first task epoch of a server's incarnation; later incarnations and later tasks have higher ones."""
+    return incarnation << EPOCH_BITS
+
+
+class HostKind(str, Enum):
+    """How a worker came to its host."""
+
+    DESKTOP = "desktop"
+    HTCONDOR = "htcondor"
+    ARC = "arc"
+    GRAM = "gram"
+    SLURM = "slurm"
+    LOCAL = "local"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a worker tells of its host, and nothing personal (manual, 3.4)."""
+
+    name: str
+    cpu: str
+    os: str
+    cores: int
+    memory_mib: int
+    disk_mib: int
+    kind: str = HostKind.DESKTOP.value
+    address: str = ""
+    version: str = ""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Host:
+    """A machine as the server knows it. ``ends_at``: when a pilot's batch job will be over."""
+
+    uid: UID
+    owner: UID
+    facts: Facts
+    first_seen_at: datetime
+    last_seen_at: datetime
+    ends_at: Optional[datetime] = None
+    pilot: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place that accepts pilots, and how many of ours it may have."""
+
+    name: str
+    computing_element: str
+    max_pilots: int = 10
+    max_idle: int = 5
+    max_an_hour: int = 100
+    vo: str = ""
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """A batch job whose payload is our worker. ``verifier`` proves its enrolment secret, ``session_verifier`` the key
+    that it chose at first contact; ``deadline_at`` is when an unseen one is given up, ``ends_at`` when a seen one is over."""
+
+    stamp: str
+    site: str
+    owner: UID
+    status: PilotStatus
+    verifier: str
+    submitted_at: datetime
+    deadline_at: datetime
+    wall_time: int
+    reference: str = ""
+    session_verifier: str = ""
+    host: Optional[UID] = None
+    reason: str = ""
+    tasks_done: int = 0
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a task used: wall clock, user and system CPU time in seconds, peak memory in KiB."""
+
+    wall: float = 0.0
+    user: float = 0.0
+    system: float = 0.0
+    memory_kib: int = 0
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that a task left behind: stored by the server under its digest."""
+
+    name: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a work. ``reason`` says why there is no exit code."""
+
+    work: UID
+    task: Optional[UID]
+    status: WorkStatus
+    exit_code: Optional[int] = None
+    reason: str = ""
+    stdout: bytes = b""
+    stderr: bytes = b""
+    outputs: Tuple[Output, ...] = ()
+    usage: Usage = Usage()
+    host: Optional[UID] = None
+
+
+def digest(content: bytes) -> str:
+    """The SHA-256 of ``content`` as datas are named by it."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def attributes_of(host: Host) -> Dict[str, Any]:
+    """The host as a ClassAd for requirement expressions: facts under HTCondor's names, then the host's own attributes."""
+    facts = host.facts
+    ad: Dict[str, Any] = dict(facts.attributes)
+    ad.update(
+        Name=facts.name,
+        Arch=facts.cpu,
+        OpSys=facts.os,
+        Cpus=facts.cores,
+        Memory=facts.memory_mib,
+        Disk=facts.disk_mib * 1024,
+        HostKind=facts.kind,
+        HostUID=host.uid,
+        WorkerVersion=facts.version,
+    )
+    return ad
+
+
+__all__ = [
+    "ANY_PLATFORM",
+    "EPOCH_BITS",
+    "PUBLIC",
+    "UID",
+    "Application",
+    "Credential",
+    "Data",
+    "Description",
+    "Facts",
+    "Group",
+    "Host",
+    "HostKind",
+    "Output",
+    "Pilot",
+    "Platform",
+    "Result",
+    "Session",
+    "Site",
+    "Submission",
+    "Task",
+    "Usage",
+    "User",
+    "UserGroup",
+    "Work",
+    "attributes_of",
+    "digest",
+    "first_epoch",
+    "new_uid",
+]
