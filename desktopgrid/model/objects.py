@@ -169,10 +169,12 @@ class Submission:
 class Work:
     """What a user submitted: lives until its result is fetched and erased.
 
-    ``attempts`` counts its tasks so far, ``failures`` those that failed for their host's sake; ``task`` is the live one.
+    ``number`` orders works as they came. ``attempts`` counts its tasks so far, ``failures`` those that failed for their
+    host's sake; ``task`` is the live one.
     """
 
     uid: UID
+    number: int
     submission: Submission
     arguments: Tuple[str, ...] = ()
     status: WorkStatus = WorkStatus.WAITING

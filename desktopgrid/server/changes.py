@@ -1,0 +1,223 @@
+"""What a decision changes in the database: one named tuple per kind of change, its fields the columns, ready to be bound.
+
+The dispatcher makes them, the journal carries them, database/records.py turns each class into one statement. Within a transaction
+the classes are written in the order of :data:`ORDER` and each in the order made; so a change says the whole of what may differ
+(the last one wins), never a difference. Times are seconds since the epoch, statuses their words, structures JSON.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+KEEP = None
+"""Written where a column has no value."""
+
+
+class UserGroupInserted(NamedTuple):
+    uid: str
+    name: str
+
+
+class UserSaved(NamedTuple):
+    uid: str
+    login: str
+    level: int
+    group: str | None
+    email: str
+    is_revoked: bool
+
+
+class CredentialSaved(NamedTuple):
+    uid: str
+    user: str
+    kind: str
+    verifier: str
+    created_at: float
+    expires_at: float | None
+    is_revoked: bool
+
+
+class DataSaved(NamedTuple):
+    uid: str
+    name: str
+    owner: str
+    rights: int
+    sha256: str
+    size: int
+    type: str
+    uri: str
+    is_available: bool
+    is_deleted: bool
+
+
+class ApplicationSaved(NamedTuple):
+    uid: str
+    name: str
+    owner: str
+    rights: int
+    is_deleted: bool
+
+
+class ExecutableSaved(NamedTuple):
+    """Key: application, cpu, os."""
+
+    application: str
+    cpu: str
+    os: str
+    data: str
+
+
+class BagInserted(NamedTuple):
+    """A session or a group of works; ``kind`` says which."""
+
+    uid: str
+    kind: str
+    name: str
+    owner: str
+
+
+class HostSaved(NamedTuple):
+    uid: str
+    owner: str
+    name: str
+    facts: str
+    first_seen_at: float
+    last_seen_at: float
+    ends_at: float | None
+    pilot: str | None
+
+
+class PilotInserted(NamedTuple):
+    stamp: str
+    site: str
+    owner: str
+    status: str
+    verifier: str
+    submitted_at: float
+    deadline_at: float
+    wall_time: int
+
+
+class PilotUpdated(NamedTuple):
+    stamp: str
+    status: str
+    reference: str
+    session_verifier: str
+    host: str | None
+    reason: str
+    deadline_at: float
+    tasks_done: int
+    ended_at: float | None
+
+
+class SubmissionInserted(NamedTuple):
+    uid: str
+    owner: str
+    application: str
+    label: str
+    session: str | None
+    group: str | None
+    description: str
+    rights: int
+    submitted_at: float
+
+
+class WorkInserted(NamedTuple):
+    uid: str
+    number: int
+    submission: str
+    arguments: str
+    status: str
+
+
+class WorkUpdated(NamedTuple):
+    """``host`` while a task is live; ``ended_at`` once final; ``task`` is the live one, or the one whose result counts."""
+
+    uid: str
+    status: str
+    attempts: int
+    failures: int
+    task: str | None
+    host: str | None
+    reason: str
+    ended_at: float | None
+
+
+class WorkRemoved(NamedTuple):
+    """The work is marked deleted and its result is not to be had any more."""
+
+    uid: str
+    removed_at: float
+
+
+class TaskInserted(NamedTuple):
+    uid: str
+    work: str
+    host: str
+    epoch: int
+    status: str
+    created_at: float
+
+
+class TaskUpdated(NamedTuple):
+    uid: str
+    status: str
+    started_at: float | None
+    ended_at: float | None
+    exit_code: int | None
+    reason: str
+    stdout: bytes | None
+    stderr: bytes | None
+    outputs: str | None
+    wall: float
+    user_time: float
+    system_time: float
+    memory_kib: int
+
+
+class TaskRegistered(NamedTuple):
+    uid: str
+    registered_at: float
+
+
+class ReplyRecorded(NamedTuple):
+    """The answer to a request that changed something, kept until its client has acknowledged it."""
+
+    session: str
+    sequence: int
+    user: str
+    body: str
+    recorded_at: float
+
+
+class RepliesForgotten(NamedTuple):
+    """The client acknowledged its answers: those to requests up to ``sequence`` are deleted."""
+
+    session: str
+    sequence: int
+
+
+Change = (
+    UserGroupInserted
+    | UserSaved
+    | CredentialSaved
+    | DataSaved
+    | ApplicationSaved
+    | ExecutableSaved
+    | BagInserted
+    | HostSaved
+    | PilotInserted
+    | PilotUpdated
+    | SubmissionInserted
+    | WorkInserted
+    | WorkUpdated
+    | WorkRemoved
+    | TaskInserted
+    | TaskUpdated
+    | TaskRegistered
+    | ReplyRecorded
+    | RepliesForgotten
+)
+
+ORDER: tuple[type[Change], ...] = Change.__args__
+"""The order in which a transaction writes them: what is referred to before what refers to it."""
