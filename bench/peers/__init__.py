@@ -1,0 +1,1 @@
+"""The peers, one program each: the same ``/bin/true`` processes on two slots, without our grid."""
