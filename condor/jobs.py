@@ -1,0 +1,145 @@
+"""Jobs as the schedd knows them, in words. HTCondor's numbers are read here and nowhere else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol, Self
+
+from condor.errors import CondorError
+from condor.submit import JobDescription
+
+
+@dataclass(frozen=True, order=True)
+class JobId:
+    """The name of a job for its whole life; in text ``schedd#Cluster.Proc``."""
+
+    schedd: str
+    cluster: int
+    proc: int
+
+    def __str__(self) -> str:
+        return f"{self.schedd}#{self.cluster}.{self.proc}"
+
+    @property
+    def in_schedd(self) -> str:
+        """The name that the schedd itself uses, ``Cluster.Proc``."""
+        return f"{self.cluster}.{self.proc}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The job that ``str`` of it names; raises CondorError."""
+        schedd, _, job = text.rpartition("#")
+        cluster, _, proc = job.partition(".")
+        digits = (cluster + proc).isascii() and cluster.isdigit() and proc.isdigit()
+        if not (schedd and digits):
+            raise CondorError(f"{text!r} is no job; jobs are written schedd#Cluster.Proc")
+        return cls(schedd, int(cluster), int(proc))
+
+
+class JobStatus(StrEnum):
+    """HTCondor's own words, and one of ours: a job on hold only until its files are there."""
+
+    SPOOLING = "Spooling"
+    IDLE = "Idle"
+    RUNNING = "Running"
+    TRANSFERRING_OUTPUT = "TransferringOutput"
+    SUSPENDED = "Suspended"
+    HELD = "Held"
+    REMOVED = "Removed"
+    COMPLETED = "Completed"
+
+
+STATUS_OF_CODE = {
+    1: JobStatus.IDLE,
+    2: JobStatus.RUNNING,
+    3: JobStatus.REMOVED,
+    4: JobStatus.COMPLETED,
+    5: JobStatus.HELD,
+    6: JobStatus.TRANSFERRING_OUTPUT,
+    7: JobStatus.SUSPENDED,
+}
+"""The attribute ``JobStatus`` (HTCondor manual, Job ClassAd Attributes)."""
+
+HELD_FOR_SPOOLING = 16
+"""The HoldReasonCode of a job whose files are on their way: no failure, it ends by itself."""
+
+HOLD_WORDS = {
+    1: "held by a user",
+    3: "held by the job's own policy",
+    4: "its credential is bad",
+    5: "the job's own policy is undefined",
+    6: "its process could not be started",
+    7: "its output file could not be opened",
+    8: "its input file could not be opened",
+    9: "its output stream could not be opened",
+    10: "its input stream could not be opened",
+    11: "a file transfer was acknowledged wrongly",
+    12: "its output files could not be transferred",
+    13: "its input files could not be transferred",
+    14: "its initial directory cannot be used",
+    15: "submitted on hold",
+    HELD_FOR_SPOOLING: "its input files are being spooled",
+    21: "held by the startd",
+    22: "its event log cannot be written",
+    26: "held by the schedd's policy",
+    27: "the schedd's policy is undefined",
+    32: "its input files are too large",
+    33: "its output files are too large",
+    34: "it used more than it asked for",
+    46: "it took more than its allowed time",
+    47: "it ran for more than its allowed time",
+}
+"""The attribute ``HoldReasonCode``, as far as pilots can meet it (same chapter of the manual)."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What HTCondor says about a job now, or said last, if it is no longer in the queue."""
+
+    id: JobId
+    status: JobStatus
+    reason: str | None = None
+    """Why it is held or was removed, in HTCondor's words."""
+    hold_code: int | None = None
+    exit_code: int | None = None
+    exit_signal: int | None = None
+    entered_status_at: datetime | None = None
+    host: str | None = None
+    """The slot that runs it, or ran it last."""
+    is_in_queue: bool = True
+
+    @property
+    def hold_words(self) -> str | None:
+        """What kind of hold it is in; None for a job that is not held."""
+        if self.hold_code is None:
+            return None
+        return HOLD_WORDS.get(self.hold_code, f"hold reason {self.hold_code}")
+
+
+class JobQueue(Protocol):
+    """The jobs of one schedd. A new kind is done when tests/contract/test_condor_pool.py passes."""
+
+    @property
+    def name(self) -> str:
+        """The schedd's name, which is part of its jobs' names."""
+
+    def submit(self, jobs: Sequence[JobDescription], spool: bool = False) -> list[JobId]:
+        """Submit all or none; names in the order of ``jobs``."""
+
+    def jobs(self, ids: Sequence[JobId]) -> dict[JobId, Job]:
+        """Those that are in the queue, by one question for all of them."""
+
+    def history(
+        self, ids: Sequence[JobId], ended_after: datetime | None = None
+    ) -> dict[JobId, Job]:
+        """Those that have left the queue, as far as it is remembered; perhaps seconds late."""
+
+    def remove(self, ids: Sequence[JobId], reason: str) -> None:
+        """Idempotent."""
+
+    def hold(self, ids: Sequence[JobId], reason: str) -> None:
+        """Stop them, and keep them in the queue."""
+
+    def release(self, ids: Sequence[JobId], reason: str) -> None:
+        """Let held jobs run again."""

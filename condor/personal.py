@@ -1,0 +1,457 @@
+"""A real HTCondor pool of one machine, on the loopback, run by whoever asks: for tests and demos.
+
+    with LoopbackPool(prefix, directory, cores=2) as pool:
+        ... pool.schedd_address, pool.token("alice"), pool.environment("alice")
+
+``prefix`` is a directory that holds HTCondor (``usr/sbin/condor_master``), ``directory`` holds
+everything the pool writes. All ports are chosen by the system, so any number of pools can run side
+by side. HTCondor will not run jobs as root: started by root, the daemons run as an unprivileged
+account. Whoever talks to the pool does it with an IDTOKEN; the identity needs no account.
+
+``python -m condor.personal start|stop|status DIR --prefix PREFIX`` does the same by hand.
+"""
+
+import argparse
+import contextlib
+import os
+import pwd
+import secrets
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from condor.errors import CondorError, PoolNotStarted
+from condor.tokens import SIGNING_KEY, mint
+
+DOMAIN = "glidebridge.pool"
+"""Trust domain and UID domain of every loopback pool: ``alice`` is ``alice@glidebridge.pool``."""
+
+START_SECONDS = 60.0
+STOP_SECONDS = 20.0
+UNPRIVILEGED_ACCOUNT = "nobody"
+TOKEN_LIFETIME = timedelta(days=1)
+
+# A unix socket's path has 107 bytes at most; the daemons append names of up to 40.
+LONGEST_SOCKET_DIRECTORY = 64
+
+PUBLIC_DIRECTORIES = ("log", "spool", "lock", "run", "execute", "etc")
+SECRET_DIRECTORIES = ("passwords.d", "tokens.d", "user_tokens.d", "credentials", "identities")
+
+CONFIGURATION = """\
+RELEASE_DIR = {prefix}/usr
+BIN = $(RELEASE_DIR)/bin
+SBIN = $(RELEASE_DIR)/sbin
+LIB = $(RELEASE_DIR)/lib/condor
+LIBEXEC = $(RELEASE_DIR)/libexec/condor
+SHARE = $(RELEASE_DIR)/share/condor
+LOCAL_DIR = {directory}
+LOG = $(LOCAL_DIR)/log
+SPOOL = $(LOCAL_DIR)/spool
+LOCK = $(LOCAL_DIR)/lock
+RUN = $(LOCAL_DIR)/run
+EXECUTE = $(LOCAL_DIR)/execute
+ETC = $(LOCAL_DIR)/etc
+CRED_STORE_DIR = $(LOCAL_DIR)/credentials
+DAEMON_SOCKET_DIR = {sockets}
+PROCD_ADDRESS = $(RUN)/procd_pipe
+LOCAL_CONFIG_FILE =
+LOCAL_CONFIG_DIR =
+
+use ROLE: CentralManager
+use ROLE: Submit
+use ROLE: Execute
+
+# Nothing but the loopback, and no fixed port.
+NETWORK_INTERFACE = 127.0.0.1
+BIND_ALL_INTERFACES = False
+CONDOR_HOST = 127.0.0.1
+COLLECTOR_HOST = 127.0.0.1:0
+COLLECTOR_ADDRESS_FILE = $(LOG)/.collector_address
+SCHEDD_ADDRESS_FILE = $(LOG)/.schedd_address
+STARTD_ADDRESS_FILE = $(LOG)/.startd_address
+MASTER_ADDRESS_FILE = $(LOG)/.master_address
+NO_DNS = True
+DEFAULT_DOMAIN_NAME = {domain}
+NETWORK_HOSTNAME = loopback
+
+# Who is who: the account of the daemons by the file system, everybody by token.
+CONDOR_IDS = {uid}.{gid}
+UID_DOMAIN = {domain}
+FILESYSTEM_DOMAIN = {domain}
+TRUST_DOMAIN = {domain}
+SEC_PASSWORD_DIRECTORY = $(LOCAL_DIR)/passwords.d
+SEC_TOKEN_SYSTEM_DIRECTORY = $(LOCAL_DIR)/tokens.d
+SEC_TOKEN_DIRECTORY = $(LOCAL_DIR)/user_tokens.d
+SEC_TOKEN_POOL_SIGNING_KEY_FILE = $(LOCAL_DIR)/passwords.d/{key}
+SEC_DEFAULT_AUTHENTICATION = REQUIRED
+SEC_DEFAULT_INTEGRITY = REQUIRED
+SEC_DEFAULT_ENCRYPTION = OPTIONAL
+SEC_DEFAULT_AUTHENTICATION_METHODS = FS, IDTOKENS
+ALLOW_READ = *
+ALLOW_WRITE = *
+ALLOW_DAEMON = {account}@$(UID_DOMAIN) condor@$(UID_DOMAIN) condor_pool@$(UID_DOMAIN)
+ALLOW_NEGOTIATOR = $(ALLOW_DAEMON)
+ALLOW_ADMINISTRATOR = $(ALLOW_DAEMON) root@$(UID_DOMAIN)
+ALLOW_ADVERTISE_STARTD = $(ALLOW_DAEMON)
+
+# Fast: a job starts about a second after its submission, not 20.
+SCHEDD_INTERVAL = 5
+SCHEDD_MIN_INTERVAL = 1
+NEGOTIATOR_INTERVAL = 2
+NEGOTIATOR_MIN_INTERVAL = 1
+NEGOTIATOR_CYCLE_DELAY = 1
+UPDATE_INTERVAL = 5
+STARTER_UPDATE_INTERVAL = 5
+STARTER_INITIAL_UPDATE_INTERVAL = 1
+SHADOW_QUEUE_UPDATE_INTERVAL = 10
+POLLING_INTERVAL = 5
+PERIODIC_EXPR_INTERVAL = 5
+CLAIM_WORKLIFE = 1200
+RUNBENCHMARKS = 0
+
+# The slots, and nothing that touches the machine around them.
+START = True
+NUM_CPUS = {cores}
+MEMORY = {memory_mib}
+use FEATURE: PartitionableSlot
+ENABLE_KERNEL_TUNING = False
+MAIL = /bin/true
+SINGULARITY = /bin/false
+DOCKER =
+STARTD_CRON_JOBLIST =
+SCHEDD_CRON_JOBLIST =
+"""
+
+
+class LoopbackPool:
+    """A real HTCondor pool in a directory. A context manager: up inside, gone after."""
+
+    def __init__(
+        self,
+        prefix: Path | str,
+        directory: Path | str,
+        cores: int = 2,
+        memory_mib: int = 2048,
+        **settings: str | int,
+    ) -> None:
+        """Nothing is touched before ``start``; ``settings`` are HTCondor's own, and come last."""
+        self.prefix, self.directory = Path(prefix).absolute(), Path(directory).absolute()
+        self.cores, self.memory_mib = cores, memory_mib
+        self._settings = settings
+        self._account = _account_of_the_daemons()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        state = "up" if self.is_running() else "down"
+        return f"<HTCondor pool in {self.directory}, {self.cores} cores, {state}>"
+
+    # What others need to talk to it
+
+    @property
+    def collector_address(self) -> str:
+        """Where the collector listens, as HTCondor writes addresses."""
+        return self._first_line("log/.collector_address")
+
+    @property
+    def schedd_address(self) -> str:
+        """Where the schedd listens."""
+        return self._first_line("log/.schedd_address")
+
+    @property
+    def startd_address(self) -> str:
+        """Where the startd listens."""
+        return self._first_line("log/.startd_address")
+
+    @property
+    def configuration(self) -> Path:
+        """The pool's configuration file, for ``CONDOR_CONFIG``."""
+        return self.directory / "condor_config"
+
+    def token(self, identity: str, lifetime: timedelta = TOKEN_LIFETIME) -> str:
+        """A token for ``identity``, a bare name or ``name@domain``; no account is needed."""
+        key = (self.directory / "passwords.d" / SIGNING_KEY).read_bytes()
+        return mint(key, _in_domain(identity), DOMAIN, datetime.now(UTC), lifetime)
+
+    def token_directory(self, identity: str) -> Path:
+        """A directory (0700) that holds one token of ``identity`` (0600), for a client."""
+        directory = self.directory / "identities" / _in_domain(identity)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        _write_secret(directory / "token", self.token(identity).encode())
+        return directory
+
+    def environment(self, identity: str = "condor") -> dict[str, str]:
+        """The variables with which HTCondor's tools and bindings act as ``identity`` here."""
+        return {
+            "CONDOR_CONFIG": str(self.configuration),
+            "PATH": f"{self.prefix}/usr/bin:{self.prefix}/usr/sbin:/usr/local/bin:/usr/bin:/bin",
+            "_CONDOR_SEC_TOKEN_DIRECTORY": str(self.token_directory(identity)),
+            "_CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS": "IDTOKENS",
+        }
+
+    def tool(self, *command: str, identity: str = "condor") -> str:
+        """What one of HTCondor's commands prints, run as ``identity``; raises CondorError."""
+        try:
+            done = subprocess.run(
+                command,
+                env=self.environment(identity),
+                capture_output=True,
+                text=True,
+                timeout=START_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as slow:
+            raise CondorError(f"{shlex.join(command)} did not end: {slow}") from slow
+        if done.returncode != 0:
+            raise CondorError(f"{shlex.join(command)} failed: {done.stderr.strip()}")
+        return done.stdout
+
+    # Its life
+
+    def start(self) -> None:
+        """Bring the pool up and wait until its slots can be matched; raises PoolNotStarted."""
+        master = self.prefix / "usr/sbin/condor_master"
+        if not master.exists():
+            raise PoolNotStarted(str(self.directory), f"there is no {master}")
+        if self.is_running():
+            raise PoolNotStarted(str(self.directory), "it is running already")
+        self._lay_out()
+        with (self.directory / "master.out").open("ab") as output:
+            # HTCondor's daemons never leave the session of their master unless they run jobs.
+            self._process = subprocess.Popen(
+                [master, "-f"],
+                env={"CONDOR_CONFIG": str(self.configuration), "PATH": "/usr/bin:/bin"},
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                **self._demotion(),
+            )
+        pid = self._process.pid
+        (self.directory / "master.pid").write_text(f"{pid} {_started_at(pid)}\n")
+        try:
+            self._wait_until_ready(time.monotonic() + START_SECONDS)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Take the pool down, jobs included, within ``STOP_SECONDS``; nothing is left running."""
+        pid = self._master()
+        if pid is None:
+            return
+        family = [pid, *_descendants(pid)]
+        started_at = {member: _started_at(member) for member in family}
+        os.kill(pid, signal.SIGQUIT)  # HTCondor's fast shutdown
+        if not self._wait_until_gone(pid, time.monotonic() + STOP_SECONDS):
+            for member, when in started_at.items():
+                if when is not None and _started_at(member) == when:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(member, signal.SIGKILL)
+            self._wait_until_gone(pid, time.monotonic() + STOP_SECONDS)
+        (self.directory / "master.pid").unlink(missing_ok=True)
+
+    def is_running(self) -> bool:
+        """Whether the pool's master lives, whoever started it."""
+        return self._master() is not None
+
+    def _lay_out(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        for name in (*PUBLIC_DIRECTORIES, *SECRET_DIRECTORIES):
+            (self.directory / name).mkdir(exist_ok=True)
+        for name in SECRET_DIRECTORIES:
+            (self.directory / name).chmod(0o700)
+        for stale in (self.directory / "log").glob(".*_address"):
+            stale.unlink()
+        key = self.directory / "passwords.d" / SIGNING_KEY
+        if not key.exists():
+            _write_secret(key, secrets.token_bytes(64))
+        sockets = self._socket_directory()
+        self.configuration.write_text(self._configuration_text(sockets))
+        if os.geteuid() == 0:
+            everything = [self.directory, sockets, *self.directory.glob("*"), key]
+            for path in everything:
+                os.chown(path, self._account.pw_uid, self._account.pw_gid)
+            # Clients keep their tokens to themselves: HTCondor wants them owned by the reader.
+            os.chown(self.directory / "identities", 0, 0)
+
+    def _socket_directory(self) -> Path:
+        inside = self.directory / "sockets"
+        if len(os.fsencode(inside)) > LONGEST_SOCKET_DIRECTORY:
+            inside = Path(tempfile.mkdtemp(prefix="glidebridge-"))
+        inside.mkdir(exist_ok=True)
+        return inside
+
+    def _configuration_text(self, sockets: Path) -> str:
+        text = CONFIGURATION.format(
+            prefix=self.prefix,
+            directory=self.directory,
+            sockets=sockets,
+            domain=DOMAIN,
+            uid=self._account.pw_uid,
+            gid=self._account.pw_gid,
+            account=self._account.pw_name,
+            key=SIGNING_KEY,
+            cores=self.cores,
+            memory_mib=self.memory_mib,
+        )
+        return text + "".join(f"{name} = {value}\n" for name, value in self._settings.items())
+
+    def _demotion(self) -> dict[str, object]:
+        if os.geteuid() != 0:
+            return {}
+        return {
+            "user": self._account.pw_uid,
+            "group": self._account.pw_gid,
+            "extra_groups": [],
+        }
+
+    def _wait_until_ready(self, deadline: float) -> None:
+        wanted = {"Negotiator", "Scheduler"}
+        seen: set[str] = set()
+        while time.monotonic() < deadline:
+            if not self.is_running():
+                output = (self.directory / "master.out").read_text(errors="replace")
+                raise PoolNotStarted(str(self.directory), f"its master ended: {output[-2000:]}")
+            with contextlib.suppress(CondorError, OSError):
+                command = [f"{self.prefix}/usr/bin/condor_status", "-any", "-af", "MyType"]
+                seen = set(self.tool(*command).split())
+                # A slot's type is Machine up to 23.x and Slot from 24.x on.
+                if wanted <= seen and seen & {"Machine", "Slot"}:
+                    return
+            time.sleep(0.1)
+        raise PoolNotStarted(
+            str(self.directory), f"after {START_SECONDS:.0f} s it shows {sorted(seen)} only"
+        )
+
+    def _wait_until_gone(self, pid: int, deadline: float) -> bool:
+        while time.monotonic() < deadline:
+            if self._process is not None and self._process.poll() is not None:
+                return True
+            if _started_at(pid) is None:
+                return True
+            time.sleep(0.05)
+        return False
+
+    def _master(self) -> int | None:
+        try:
+            pid, started_at = (self.directory / "master.pid").read_text().split()
+        except (OSError, ValueError):
+            return None
+        if self._process is not None:
+            self._process.poll()  # or a dead master stays there as a zombie
+        return int(pid) if _started_at(int(pid)) == started_at else None
+
+    def _first_line(self, name: str) -> str:
+        try:
+            return (self.directory / name).read_text().splitlines()[0]
+        except (OSError, IndexError) as absent:
+            raise CondorError(f"{self!r} has no {name}") from absent
+
+
+def _account_of_the_daemons() -> pwd.struct_passwd:
+    if os.geteuid() == 0:
+        return pwd.getpwnam(UNPRIVILEGED_ACCOUNT)
+    return pwd.getpwuid(os.geteuid())
+
+
+def _in_domain(identity: str) -> str:
+    return identity if "@" in identity else f"{identity}@{DOMAIN}"
+
+
+def _write_secret(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, 0o600)  # an older file keeps its mode when it is opened
+        file.write(content)
+
+
+def _started_at(pid: int) -> str | None:
+    """The start of a living process in clock ticks, which tells it from a later one of its number."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    state, started_at = fields[0], fields[19]
+    return None if state in "ZX" else started_at
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return
+    for child in map(int, children):
+        yield child
+        yield from _descendants(child)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; 0 done, 1 refused, 2 a wrong command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m condor.personal", description="A real HTCondor pool on the loopback."
+    )
+    parser.add_argument("what", choices=("start", "stop", "status"))
+    parser.add_argument("directory", type=Path, help="where the pool keeps all it writes")
+    parser.add_argument("--prefix", type=Path, required=True, help="where HTCondor is installed")
+    parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--memory", type=int, default=2048, metavar="MIB")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    chosen = parser.parse_args(arguments)
+    settings = dict(setting.split("=", 1) for setting in chosen.set if "=" in setting)
+    if len(settings) != len(chosen.set):
+        parser.error("--set takes NAME=VALUE")
+    pool = LoopbackPool(chosen.prefix, chosen.directory, chosen.cores, chosen.memory, **settings)
+    try:
+        return _COMMANDS[chosen.what](pool)
+    except CondorError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _start(pool: LoopbackPool) -> int:
+    if not pool.is_running():
+        pool.start()
+    return _status(pool)
+
+
+def _stop(pool: LoopbackPool) -> int:
+    pool.stop()
+    print(f"The pool in {pool.directory} is down.")
+    return 0
+
+
+def _status(pool: LoopbackPool) -> int:
+    if not pool.is_running():
+        print(f"The pool in {pool.directory} is down.")
+        return 1
+    print(f"The pool in {pool.directory} is up. To talk to it:")
+    for name, value in pool.environment(pwd.getpwuid(os.geteuid()).pw_name).items():
+        print(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+_COMMANDS = {"start": _start, "stop": _stop, "status": _status}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""Descriptions of jobs, and how they are said in HTCondor's submit language.
+
+The submit language is a text of ``key = value`` lines with macros, so what a value may hold is a
+matter of quoting; it is decided here, in ``one_line`` and ``quote_list``, and what cannot be said
+is refused before HTCondor sees it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import htcondor2
+
+from condor import ads
+from condor.errors import DescriptionRefused
+
+STANDARD_PATH = "/usr/local/bin:/usr/bin:/bin"
+"""A slot gives its job no PATH, and without one Python does not know its own ``sys.executable``."""
+
+REMOVED_WHEN_IDLE_FOR = timedelta(days=1)
+REMOVED_WHEN_HELD_FOR = timedelta(hours=1)
+
+_PIECE = "glidebridge_{key}"
+
+
+@dataclass(frozen=True)
+class JobDescription:
+    """A job of the vanilla universe, as a value. Jobs submitted together share ``executable``."""
+
+    executable: Path
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=lambda: {"PATH": STANDARD_PATH})
+    input_files: tuple[Path, ...] = ()
+    """Files that go with the job. They keep their modes: a secret of 0600 stays one."""
+    output_files: tuple[str, ...] = ()
+    """Files that come back. The job must create them: HTCondor holds a job that did not."""
+    directory: Path | None = None
+    """Where the files below and ``output_files`` are written."""
+    output: str | None = None
+    error: str | None = None
+    log: str | None = None
+    cores: int = 1
+    memory_mib: int = 512
+    disk_mib: int = 128
+    requirements: str | None = None
+    """A ClassAd expression over the slot's attributes."""
+    attributes: Mapping[str, ads.Scalar] = field(default_factory=dict)
+    """Our own attributes of the job (``+Name = value``)."""
+    vacate_time: timedelta = timedelta(seconds=60)
+    """Grace between SIGTERM and SIGKILL; the slot's own limit, often 10 minutes, narrows it."""
+    lease: timedelta = timedelta(minutes=5)
+    """How long the queue believes in a slot that it no longer hears of."""
+    idle_limit: timedelta = REMOVED_WHEN_IDLE_FOR
+    """The schedd itself removes a job that was queued this long."""
+    held_limit: timedelta = REMOVED_WHEN_HELD_FOR
+    """The schedd itself removes a job that was held this long."""
+    on_hold: bool = False
+    """Submit it, but start it only when it is released. Not for spooled jobs."""
+
+
+def submit_lines(job: JobDescription) -> dict[str, str]:
+    """The submit description as keys and values; raises DescriptionRefused."""
+    lines = {
+        "universe": "vanilla",
+        "executable": one_line("executable", str(job.executable)),
+        "arguments": quote_list("arguments", job.arguments),
+        "environment": quote_list("environment", _assignments(job.environment)),
+        "should_transfer_files": "YES",
+        "when_to_transfer_output": "ON_EXIT",
+        "transfer_input_files": _file_list("input_files", map(str, job.input_files)),
+        "request_cpus": str(job.cores),
+        "request_memory": f"{job.memory_mib}MB",
+        "request_disk": f"{job.disk_mib}MB",
+        "job_max_vacate_time": _seconds(job.vacate_time),
+        "job_lease_duration": _seconds(job.lease),
+        "periodic_remove": _removal_rule(job.idle_limit, job.held_limit),
+        # A spooled job would otherwise stay in the queue for days, for its output to be fetched.
+        "leave_in_queue": "False",
+    }
+    if job.output_files:
+        lines["transfer_output_files"] = _file_list("output_files", job.output_files)
+    if job.directory is not None:
+        lines["initialdir"] = one_line("directory", str(job.directory))
+    for key, value in (("output", job.output), ("error", job.error), ("log", job.log)):
+        if value is not None:
+            lines[key] = one_line(key, value)
+    if job.requirements is not None:
+        lines["requirements"] = one_line("requirements", job.requirements)
+    if job.on_hold:
+        lines["hold"] = "True"
+    for name, attribute in job.attributes.items():
+        lines[f"+{ads.attribute(name)}"] = one_line(f"+{name}", ads.literal(attribute))
+    return lines
+
+
+def as_cluster(
+    jobs: Sequence[JobDescription],
+) -> tuple[htcondor2.Submit, list[dict[str, str]]]:
+    """One submission for all of ``jobs``, and one item of data for each of them, in their order.
+
+    What the jobs share is said once; where they differ the description names a macro and the item
+    holds the value, so the items of equal jobs are empty. One submission is one cluster: the schedd
+    takes all of it or nothing. Raises DescriptionRefused.
+    """
+    described = [submit_lines(job) for job in jobs]
+    keys = list(dict.fromkeys(key for lines in described for key in lines))
+    differing = [key for key in keys if len({lines.get(key) for lines in described}) > 1]
+    if "executable" in differing:
+        executables = sorted({str(job.executable) for job in jobs})
+        raise DescriptionRefused("executable", executables, "jobs submitted together share it")
+    shared = {key: described[0][key] for key in keys if key not in differing}
+    macros = {key: _PIECE.format(key=key.replace("+", "my_")) for key in differing}
+    template = shared | {key: f"$({macro})" for key, macro in macros.items()}
+    items = [{macro: lines.get(key, "") for key, macro in macros.items()} for lines in described]
+    return htcondor2.Submit(template), items
+
+
+def quote_list(field_name: str, words: Iterable[str]) -> str:
+    """Arguments, or ``NAME=value`` pairs, in HTCondor's new syntax; raises DescriptionRefused.
+
+    All of it stands in double quotes, and a double quote inside is doubled. A word with white space
+    or a single quote stands in single quotes, and a single quote inside is doubled. A dollar sign
+    would begin a macro and is written as one.
+
+    ============================  =================================
+    words                         text
+    ============================  =================================
+    ``--id``, ``7``               ``"--id 7"``
+    ``two words``                 ``"'two words'"``
+    ``don't``                     ``"'don''t'"``
+    (an empty word)               ``"''"``
+    ``say "hi"``                  ``"'say ""hi""'"``
+    ``X=1``, ``Y=two words``      ``"X=1 'Y=two words'"``
+    ``$HOME``                     ``"$(DOLLAR)HOME"``
+    ============================  =================================
+    """
+    return one_line(field_name, f'"{" ".join(_quote_word(word) for word in words)}"')
+
+
+def one_line(field_name: str, value: str) -> str:
+    """``value`` as it is written behind ``key =``, taken literally; raises DescriptionRefused."""
+    for piece, reason in _INEXPRESSIBLE.items():
+        if piece in value.upper():
+            raise DescriptionRefused(field_name, value, reason)
+    if value != value.strip() or value.endswith("\\"):
+        raise DescriptionRefused(field_name, value, "it begins or ends with space or backslash")
+    return value.replace("$", "$(DOLLAR)")
+
+
+_INEXPRESSIBLE = {
+    "\n": "a value is one line",
+    "\r": "a value is one line",
+    "\0": "it holds a NUL",
+    "\x1f": "it holds HTCondor's separator of items",
+    "$$": "$$ is expanded when the job is matched, however it is quoted",
+    "$(DOLLAR)": "this macro cannot be written literally",
+}
+
+
+def _quote_word(word: str) -> str:
+    if word == "" or "'" in word or any(character.isspace() for character in word):
+        word = "'" + word.replace("'", "''") + "'"
+    return word.replace('"', '""')
+
+
+def _assignments(environment: Mapping[str, str]) -> list[str]:
+    for name in environment:
+        if not name or "=" in name or any(character.isspace() for character in name):
+            raise DescriptionRefused("environment", name, "this is no name of a variable")
+    return [f"{name}={value}" for name, value in environment.items()]
+
+
+def _file_list(field_name: str, paths: Iterable[str]) -> str:
+    paths = list(paths)
+    for path in paths:
+        if "," in path or path != path.strip() or not path:
+            raise DescriptionRefused(field_name, path, "file names are separated by commas")
+    return one_line(field_name, ", ".join(paths))
+
+
+def _removal_rule(idle_limit: timedelta, held_limit: timedelta) -> str:
+    return (
+        f"(JobStatus == 1 && time() - QDate > {_seconds(idle_limit)}) || "
+        f"(JobStatus == 5 && time() - EnteredCurrentStatus > {_seconds(held_limit)})"
+    )
+
+
+def _seconds(span: timedelta) -> str:
+    return str(int(span.total_seconds()))
