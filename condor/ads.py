@@ -41,10 +41,18 @@ def attribute(name: str) -> str:
 
 def quote(text: str) -> str:
     r"""``text`` as a ClassAd string: ``o"brien`` becomes ``"o\"brien"``."""
+    if "\0" in text or not is_unicode(text):
+        raise AdError("string", text, "Unicode text without NUL characters")
+    return str(classad2.quote(text))
+
+
+def is_unicode(text: str) -> bool:
+    """Whether the bindings survive ``text``: half of a surrogate pair crashes the interpreter."""
     try:
-        return str(classad2.quote(text))
-    except (ValueError, classad2.ClassAdException) as unfit:  # NUL, half of a surrogate pair
-        raise AdError("string", text, "text without NUL characters") from unfit
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def literal(value: Scalar) -> str:

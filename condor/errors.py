@@ -1,14 +1,14 @@
 """Errors of the HTCondor seam. The package imports nothing of ours, so it has a root of its own.
 
-    CondorError
-    ├── AdError                    an attribute is absent or is not what was expected
-    ├── DescriptionRefused         a job description that a submit file cannot express
-    ├── RequirementRefused         a requirement that is wrong, too long, or costs too much
-    ├── MatcherUnavailable         the matcher's child process cannot be had
-    ├── CredentialRefused          a token that HTCondor would pass over in silence
-    ├── PoolUnavailable            a daemon cannot be found or asked: nothing is known (not: zero jobs)
-    ├── ScheddRefused              the schedd answered, and said no
-    └── PoolNotStarted             a loopback pool that did not come up
+CondorError
+├── AdError                    an attribute is absent or is not what was expected
+├── DescriptionRefused         a job description that a submit file cannot express
+├── RequirementRefused         a requirement that is wrong, too long, or costs too much
+├── MatcherUnavailable         the matcher's child process cannot be had
+├── CredentialRefused          a token that HTCondor would pass over in silence
+├── PoolUnavailable            a daemon cannot be found or asked: nothing is known (not: zero jobs)
+├── ScheddRefused              the schedd answered, and said no
+└── PoolNotStarted             a loopback pool that did not come up
 """
 
 

@@ -68,7 +68,7 @@ class Matcher:
         return f"<Matcher with {child}, {len(self._refusals)} expressions refused>"
 
     def check(self, expression: str) -> None:
-        """Return if ``expression`` can be judged; raises RequirementRefused or MatcherUnavailable."""
+        """Return if ``expression`` can be judged; raises as ``matches`` does."""
         self.matches(expression, PROBE_HOSTS)
 
     def matches(self, expression: str, hosts: Sequence[Attributes]) -> list[bool]:
@@ -152,8 +152,7 @@ class _Child:
         self._to, self._from = self._process.stdin, self._process.stdout
         # It ends by itself when our end of the pipe closes; this is for an orderly exit of ours.
         self.end = weakref.finalize(self, _end, self._process)
-        for limit, value in LIMITS.items():
-            resource.prlimit(self.pid, limit, (value, value))
+        self._limit()
         for pipe in (self._to, self._from):
             os.set_blocking(pipe.fileno(), False)
         greeting = self.ask(b"", START_SECONDS)
@@ -168,6 +167,15 @@ class _Child:
 
     def is_alive(self) -> bool:
         return self._process.poll() is None
+
+    def _limit(self) -> None:
+        for limit, value in LIMITS.items():
+            try:
+                _, hard = resource.prlimit(self.pid, limit)
+                value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+                resource.prlimit(self.pid, limit, (value, value))
+            except ProcessLookupError:
+                return  # it is dead already, which the greeting will show
 
     def ask(self, line: bytes, seconds: float) -> dict[str, Any] | None:
         """The answer to one request; None if the child died or did not answer in time."""

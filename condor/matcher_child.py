@@ -10,6 +10,8 @@ the rest, limits on memory and the restart, to its parent.
 """
 
 import json
+import math
+import re
 import secrets
 import signal
 import sys
@@ -20,6 +22,8 @@ from typing import Any
 REQUEST_CPU_SECONDS = 0.1
 """For one request: 100 hosts at most, a few milliseconds if the expression is an honest one."""
 
+_ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 _SENTINEL = f"end_{secrets.token_hex(8)}"
 
 
@@ -55,13 +59,21 @@ def _evaluate(classad2: Any, requirement: Any, host: Mapping[str, Any]) -> objec
 
 
 def _ad(classad2: Any, host: Mapping[str, Any]) -> Any:
+    # What an ad cannot hold is left out, so undefined: the library would not raise but crash, and
+    # a worker that lies about its host must not get other people's expressions refused.
     ad = classad2.ClassAd()
     for name, value in host.items():
-        try:
+        if _ATTRIBUTE.match(name) and _fits(value):
             ad[name] = value
-        except (ValueError, OverflowError, TypeError, classad2.ClassAdException):
-            continue  # what an ad cannot hold is undefined to the expression
     return ad
+
+
+def _fits(value: object) -> bool:
+    if isinstance(value, str):
+        return "\0" not in value and not _HALF_A_CHARACTER.search(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and -(2**63) <= value < 2**63
 
 
 def _is_true(value: object) -> bool:

@@ -17,6 +17,7 @@ import os
 import pwd
 import secrets
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from types import TracebackType
 from typing import Self
 
 from condor.errors import CondorError, PoolNotStarted
+from condor.personal_configuration import CONFIGURATION
 from condor.tokens import SIGNING_KEY, mint
 
 DOMAIN = "glidebridge.pool"
@@ -44,91 +46,6 @@ LONGEST_SOCKET_DIRECTORY = 64
 
 PUBLIC_DIRECTORIES = ("log", "spool", "lock", "run", "execute", "etc")
 SECRET_DIRECTORIES = ("passwords.d", "tokens.d", "user_tokens.d", "credentials", "identities")
-
-CONFIGURATION = """\
-RELEASE_DIR = {prefix}/usr
-BIN = $(RELEASE_DIR)/bin
-SBIN = $(RELEASE_DIR)/sbin
-LIB = $(RELEASE_DIR)/lib/condor
-LIBEXEC = $(RELEASE_DIR)/libexec/condor
-SHARE = $(RELEASE_DIR)/share/condor
-LOCAL_DIR = {directory}
-LOG = $(LOCAL_DIR)/log
-SPOOL = $(LOCAL_DIR)/spool
-LOCK = $(LOCAL_DIR)/lock
-RUN = $(LOCAL_DIR)/run
-EXECUTE = $(LOCAL_DIR)/execute
-ETC = $(LOCAL_DIR)/etc
-CRED_STORE_DIR = $(LOCAL_DIR)/credentials
-DAEMON_SOCKET_DIR = {sockets}
-PROCD_ADDRESS = $(RUN)/procd_pipe
-LOCAL_CONFIG_FILE =
-LOCAL_CONFIG_DIR =
-
-use ROLE: CentralManager
-use ROLE: Submit
-use ROLE: Execute
-
-# Nothing but the loopback, and no fixed port.
-NETWORK_INTERFACE = 127.0.0.1
-BIND_ALL_INTERFACES = False
-CONDOR_HOST = 127.0.0.1
-COLLECTOR_HOST = 127.0.0.1:0
-COLLECTOR_ADDRESS_FILE = $(LOG)/.collector_address
-SCHEDD_ADDRESS_FILE = $(LOG)/.schedd_address
-STARTD_ADDRESS_FILE = $(LOG)/.startd_address
-MASTER_ADDRESS_FILE = $(LOG)/.master_address
-NO_DNS = True
-DEFAULT_DOMAIN_NAME = {domain}
-NETWORK_HOSTNAME = loopback
-
-# Who is who: the account of the daemons by the file system, everybody by token.
-CONDOR_IDS = {uid}.{gid}
-UID_DOMAIN = {domain}
-FILESYSTEM_DOMAIN = {domain}
-TRUST_DOMAIN = {domain}
-SEC_PASSWORD_DIRECTORY = $(LOCAL_DIR)/passwords.d
-SEC_TOKEN_SYSTEM_DIRECTORY = $(LOCAL_DIR)/tokens.d
-SEC_TOKEN_DIRECTORY = $(LOCAL_DIR)/user_tokens.d
-SEC_TOKEN_POOL_SIGNING_KEY_FILE = $(LOCAL_DIR)/passwords.d/{key}
-SEC_DEFAULT_AUTHENTICATION = REQUIRED
-SEC_DEFAULT_INTEGRITY = REQUIRED
-SEC_DEFAULT_ENCRYPTION = OPTIONAL
-SEC_DEFAULT_AUTHENTICATION_METHODS = FS, IDTOKENS
-ALLOW_READ = *
-ALLOW_WRITE = *
-ALLOW_DAEMON = {account}@$(UID_DOMAIN) condor@$(UID_DOMAIN) condor_pool@$(UID_DOMAIN)
-ALLOW_NEGOTIATOR = $(ALLOW_DAEMON)
-ALLOW_ADMINISTRATOR = $(ALLOW_DAEMON) root@$(UID_DOMAIN)
-ALLOW_ADVERTISE_STARTD = $(ALLOW_DAEMON)
-
-# Fast: a job starts about a second after its submission, not 20.
-SCHEDD_INTERVAL = 5
-SCHEDD_MIN_INTERVAL = 1
-NEGOTIATOR_INTERVAL = 2
-NEGOTIATOR_MIN_INTERVAL = 1
-NEGOTIATOR_CYCLE_DELAY = 1
-UPDATE_INTERVAL = 5
-STARTER_UPDATE_INTERVAL = 5
-STARTER_INITIAL_UPDATE_INTERVAL = 1
-SHADOW_QUEUE_UPDATE_INTERVAL = 10
-POLLING_INTERVAL = 5
-PERIODIC_EXPR_INTERVAL = 5
-CLAIM_WORKLIFE = 1200
-RUNBENCHMARKS = 0
-
-# The slots, and nothing that touches the machine around them.
-START = True
-NUM_CPUS = {cores}
-MEMORY = {memory_mib}
-use FEATURE: PartitionableSlot
-ENABLE_KERNEL_TUNING = False
-MAIL = /bin/true
-SINGULARITY = /bin/false
-DOCKER =
-STARTD_CRON_JOBLIST =
-SCHEDD_CRON_JOBLIST =
-"""
 
 
 class LoopbackPool:
@@ -235,6 +152,7 @@ class LoopbackPool:
         if self.is_running():
             raise PoolNotStarted(str(self.directory), "it is running already")
         self._lay_out()
+        is_root = os.geteuid() == 0
         with (self.directory / "master.out").open("ab") as output:
             # HTCondor's daemons never leave the session of their master unless they run jobs.
             self._process = subprocess.Popen(
@@ -245,7 +163,9 @@ class LoopbackPool:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                **self._demotion(),
+                user=self._account.pw_uid if is_root else None,
+                group=self._account.pw_gid if is_root else None,
+                extra_groups=[] if is_root else None,
             )
         pid = self._process.pid
         (self.directory / "master.pid").write_text(f"{pid} {_started_at(pid)}\n")
@@ -270,6 +190,10 @@ class LoopbackPool:
                         os.kill(member, signal.SIGKILL)
             self._wait_until_gone(pid, time.monotonic() + STOP_SECONDS)
         (self.directory / "master.pid").unlink(missing_ok=True)
+        sockets = self.directory / "sockets"
+        if sockets.is_symlink():
+            shutil.rmtree(sockets.resolve(), ignore_errors=True)
+            sockets.unlink()
 
     def is_running(self) -> bool:
         """Whether the pool's master lives, whoever started it."""
@@ -289,18 +213,21 @@ class LoopbackPool:
         sockets = self._socket_directory()
         self.configuration.write_text(self._configuration_text(sockets))
         if os.geteuid() == 0:
-            everything = [self.directory, sockets, *self.directory.glob("*"), key]
-            for path in everything:
+            for path in [self.directory, sockets, *self.directory.glob("*"), key]:
                 os.chown(path, self._account.pw_uid, self._account.pw_gid)
             # Clients keep their tokens to themselves: HTCondor wants them owned by the reader.
             os.chown(self.directory / "identities", 0, 0)
 
     def _socket_directory(self) -> Path:
-        inside = self.directory / "sockets"
-        if len(os.fsencode(inside)) > LONGEST_SOCKET_DIRECTORY:
-            inside = Path(tempfile.mkdtemp(prefix="glidebridge-"))
-        inside.mkdir(exist_ok=True)
-        return inside
+        sockets = self.directory / "sockets"
+        if sockets.is_symlink():  # left by a pool that was not stopped
+            shutil.rmtree(sockets.resolve(), ignore_errors=True)
+            sockets.unlink()
+        if len(os.fsencode(sockets)) > LONGEST_SOCKET_DIRECTORY:
+            sockets.symlink_to(tempfile.mkdtemp(prefix="glidebridge-"))
+            return sockets.resolve()
+        sockets.mkdir(exist_ok=True)
+        return sockets
 
     def _configuration_text(self, sockets: Path) -> str:
         text = CONFIGURATION.format(
@@ -316,15 +243,6 @@ class LoopbackPool:
             memory_mib=self.memory_mib,
         )
         return text + "".join(f"{name} = {value}\n" for name, value in self._settings.items())
-
-    def _demotion(self) -> dict[str, object]:
-        if os.geteuid() != 0:
-            return {}
-        return {
-            "user": self._account.pw_uid,
-            "group": self._account.pw_gid,
-            "extra_groups": [],
-        }
 
     def _wait_until_ready(self, deadline: float) -> None:
         wanted = {"Negotiator", "Scheduler"}
@@ -387,7 +305,7 @@ def _write_secret(path: Path, content: bytes) -> None:
 
 
 def _started_at(pid: int) -> str | None:
-    """The start of a living process in clock ticks, which tells it from a later one of its number."""
+    """When a living process started, which tells it from a later one of the same number."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -446,7 +364,9 @@ def _status(pool: LoopbackPool) -> int:
         print(f"The pool in {pool.directory} is down.")
         return 1
     print(f"The pool in {pool.directory} is up. To talk to it:")
-    for name, value in pool.environment(pwd.getpwuid(os.geteuid()).pw_name).items():
+    # HTCondor lets nobody own jobs as root, whoever says so.
+    account = pwd.getpwuid(os.geteuid()).pw_name if os.geteuid() != 0 else "operator"
+    for name, value in pool.environment(account).items():
         print(f"export {name}={shlex.quote(value)}")
     return 0
 

@@ -24,9 +24,15 @@ import classad2
 import htcondor2
 
 from condor import ads
-from condor.errors import AdError, CredentialRefused, PoolUnavailable, ScheddRefused
+from condor.errors import (
+    AdError,
+    CredentialRefused,
+    DescriptionRefused,
+    PoolUnavailable,
+    ScheddRefused,
+)
 from condor.jobs import HELD_FOR_SPOOLING, STATUS_OF_CODE, Job, JobId, JobStatus
-from condor.submit import JobDescription, as_cluster
+from condor.submit import JobDescription, absent_files, as_cluster
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +107,9 @@ class Schedd:
         """
         if not jobs:
             return []
+        for job in jobs:
+            for file in absent_files(job):
+                raise DescriptionRefused("file", str(file), "it cannot be read")
         description, items = as_cluster(jobs)
         with self._asked("take jobs") as (name, schedd):
             with warnings.catch_warnings(record=True) as remarks:

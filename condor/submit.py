@@ -5,6 +5,7 @@ matter of quoting; it is decided here, in ``one_line`` and ``quote_list``, and w
 is refused before HTCondor sees it.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -57,6 +58,13 @@ class JobDescription:
     """The schedd itself removes a job that was held this long."""
     on_hold: bool = False
     """Submit it, but start it only when it is released. Not for spooled jobs."""
+
+
+def absent_files(job: JobDescription) -> list[Path]:
+    """Those of the job's files that nobody can read here, which HTCondor would find out later."""
+    directory = job.directory or Path()
+    files = [job.executable, *job.input_files]
+    return [file for file in files if not os.access(directory / file, os.R_OK)]
 
 
 def submit_lines(job: JobDescription) -> dict[str, str]:
@@ -140,6 +148,8 @@ def quote_list(field_name: str, words: Iterable[str]) -> str:
 
 def one_line(field_name: str, value: str) -> str:
     """``value`` as it is written behind ``key =``, taken literally; raises DescriptionRefused."""
+    if not ads.is_unicode(value):
+        raise DescriptionRefused(field_name, value, "it is no Unicode text")
     for piece, reason in _INEXPRESSIBLE.items():
         if piece in value.upper():
             raise DescriptionRefused(field_name, value, reason)
