@@ -1,7 +1,7 @@
 """Who runs the tests: an unprivileged account when root calls make.
 
-HTCondor's daemons, database servers and the tests' own attacks behave differently as root, or refuse.
-So root's commands run as ``nobody``, in a copy of the checkout that this account can read and write.
+HTCondor's daemons and database servers behave differently as root, or refuse, and so do file modes.
+So root's commands run as ``nobody``, in a copy of the checkout that this account may write.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from cache import SetupError, say
 NAME = "nobody"
 
 # Never copied, and never removed from the copy: histories, caches and what builds leave.
-NOT_SOURCE = frozenset(
-    ".git .venv venv build dist __pycache__ .mypy_cache .ruff_cache .pytest_cache .hypothesis".split()
-)
+NOT_SOURCE = {".git", ".venv", "venv", "build", "dist", "__pycache__"} | {
+    f".{tool}" for tool in ("hypothesis", "mypy_cache", "pytest_cache", "ruff_cache")
+}
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Account:
 
 
 def unprivileged() -> Account | None:
-    """The account that commands run in; None if the caller is no superuser and runs them himself."""
+    """The account that commands run in; None if the caller is no superuser."""
     if os.geteuid() != 0:
         return None
     entry = pwd.getpwnam(NAME)
@@ -113,7 +113,7 @@ def _source_only(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
 
 
 def _is_same(path: Path, member: tarfile.TarInfo) -> bool:
-    """Whether ``path`` is there and unchanged: what is, is not touched, as other runs may read it."""
+    """Whether ``path`` is up to date: then it is left alone, as another run may be reading it."""
     if path.is_symlink() or member.issym():
         return path.is_symlink() and member.issym() and os.readlink(path) == member.linkname
     if not path.exists() or member.isdir():
@@ -131,7 +131,7 @@ def _remove(path: Path) -> None:
 
 
 def bring_home(result: str, copy: Path, checkout: Path, account: Account) -> None:
-    """Copy the file ``result`` from the account's copy into the checkout, for the checkout's owner."""
+    """Copy ``result``, if there is one, from the account's copy to the checkout and its owner."""
     # Read by the account: a link planted there shows no more than the account may see.
     reader = account.popen_arguments()
     done = subprocess.run(["cat", "--", copy / result], capture_output=True, **reader)

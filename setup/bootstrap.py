@@ -1,16 +1,15 @@
-"""The virtual environment: every package that setup.cfg names, with or without Debian's python3-venv.
+"""The virtual environment: the packages that setup.cfg names, also without Debian's python3-venv.
 
-    bootstrap.py        makes or brings it up to date, prints its directory
+    bootstrap.py        makes it or brings it up to date, prints its directory
 
-The project itself is not installed into it: all checkouts of a user share one environment, and the
-directory on PYTHONPATH says whose code runs. The commands that setup.cfg declares are there all the same.
+The project itself is not installed into it: all checkouts of a user share one environment, and
+PYTHONPATH says whose code runs. The commands that setup.cfg declares are there all the same.
 """
 
 from __future__ import annotations
 
 import configparser
 import hashlib
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -62,7 +61,7 @@ def ensure(checkout: Path) -> Path:
 def _fingerprint(checkout: Path) -> str:
     """Changes whenever the environment has to."""
     digest = hashlib.sha256(f"{sys.executable} {sys.version}".encode())
-    for path in (checkout / "setup.cfg", checkout / "pyproject.toml", Path(__file__)):
+    for path in (checkout / "setup.cfg", Path(__file__)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -78,14 +77,18 @@ def _build(environment: Path, checkout: Path) -> None:
     for extra in wanted["options.extras_require"].values():
         requirements += extra.split("\n")
     say("installing Python packages")
-    pip = [python, "-m", "pip", "install", "--quiet", "--no-cache-dir"]
-    pip += ["--disable-pip-version-check", *filter(None, requirements)]
-    done = subprocess.run(pip, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    options = ["--quiet", "--no-cache-dir", "--disable-pip-version-check"]
+    done = subprocess.run(
+        [python, "-m", "pip", "install", *options, *filter(None, requirements)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     if done.returncode:
         reasons = [line for line in done.stdout.splitlines() if line.startswith("ERROR")]
         raise SetupError(
-            "pip could not install the Python packages. Is there a way to a package index from here? "
-            "pip obeys PIP_INDEX_URL, PIP_CERT and HTTPS_PROXY.\n" + "\n".join(reasons)
+            "pip could not install the Python packages. Is there a way to a package index "
+            "from here? pip obeys PIP_INDEX_URL, PIP_CERT and HTTPS_PROXY.\n" + "\n".join(reasons)
         )
     for line in filter(None, wanted["options.entry_points"]["console_scripts"].split("\n")):
         name, _, target = (part.strip() for part in line.partition("="))
@@ -132,12 +135,11 @@ def _make(environment: Path, interpreter: str) -> None:
         for way in ways:
             # a wheel is a zip file that Python can run from
             wheel = way()
-            install = ["install", "--quiet", "--no-index", "--no-cache-dir"]
-            if wheel and _runs(python, wheel / "pip", *install, wheel):
+            if wheel and _runs(python, wheel / "pip", "install", "--no-index", wheel):
                 return
-        pip = [interpreter, "-m", "pip", "--python", python, "install", "--quiet", "pip"]
-        if importlib.util.find_spec("pip") and _runs(*pip):
-            return
+    # the host's own pip can install another one elsewhere, given an index
+    if _runs(interpreter, "-m", "pip", "--python", python, "install", "--no-cache-dir", "pip"):
+        return
     raise SetupError(
         "no way to pip on this host: install python3-venv (Debian: apt-get install python3-venv), "
         "or set PIP_WHEEL to the path of a pip-*.whl"
@@ -165,7 +167,7 @@ def _runs(*command: str | Path) -> bool:
 def _output(command: Sequence[str | Path], **how: Any) -> bytes:
     """What ``command`` prints; nothing if it cannot be started."""
     try:
-        return subprocess.run(command, capture_output=True, **how).stdout
+        return bytes(subprocess.run(command, capture_output=True, **how).stdout)
     except OSError:
         return b""
 

@@ -26,11 +26,11 @@ class Unavailable(SetupError):
 
 def directory() -> Path:
     """The cache directory, made if it is missing; raises SetupError if it is somebody else's."""
-    path = Path(os.environ.get("GLIDEBRIDGE_CACHE") or f"/var/tmp/glidebridge-{os.getuid()}")
+    path = Path(os.environ.get("GLIDEBRIDGE_CACHE") or f"/var/tmp/glidebridge-{os.getuid()}")  # noqa: S108
     path = path.absolute()
     path.mkdir(mode=0o755, parents=True, exist_ok=True)
     found = path.lstat()
-    # Its name is easy to guess and /var/tmp is open to all: whoever made it first could plant programs.
+    # The name is easy to guess and /var/tmp open to all: who made it first could plant programs.
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
         raise SetupError(
             f"{path} is not a directory that only you (uid {os.getuid()}) can write to; "
@@ -52,7 +52,7 @@ def locked(target: Path) -> Iterator[None]:
 
 
 def say(sentence: str) -> None:
-    """Tell the user what set-up does: on stderr, since stdout belongs to the command that follows."""
+    """Tell the user what set-up does; on stderr, as stdout belongs to the command that follows."""
     print(f"set-up: {sentence}", file=sys.stderr, flush=True)
 
 

@@ -1,6 +1,6 @@
 """Debian's packages without root: apt-get with a state directory of its own, dpkg-deb to unpack.
 
-Nothing of the host's package database is read or changed but its configuration (mirror, proxy, keys).
+Of the host it needs apt's configuration: mirror, proxy and keys. It changes nothing there.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ HOST_STATUS = Path("/var/lib/dpkg/status")
 class PrivateApt:
     """An apt-get that keeps its lists and archives under ``directory``, for any user.
 
-    With ``suite`` it knows that suite of the host's Debian mirror only, and believes that no package
-    is installed, so that it resolves a full closure. Without, it uses the host's sources and status.
+    With ``suite`` it knows only that suite of the host's Debian mirror, and believes that no
+    package is installed, so that it resolves a full closure. Without, it uses the host's sources
+    and knows what is installed.
     """
 
     def __init__(self, directory: Path, suite: str = "") -> None:
@@ -95,7 +96,7 @@ def host_mirror() -> str:
     release = Path("/etc/os-release")
     codename = re.search(r"^VERSION_CODENAME=\"?(\w+)", release.read_text(), re.M)
     suites = "|".join([codename[1] if codename else "stable", "stable", "oldstable", "testing"])
-    # apt-get itself reads both forms of its sources; the index files it would fetch name the mirrors
+    # apt-get itself reads all forms of its sources; what it would fetch names the mirrors
     planned = subprocess.run(
         ["apt-get", "update", "--print-uris"], capture_output=True, text=True
     ).stdout
@@ -103,4 +104,5 @@ def host_mirror() -> str:
     if not mirrors:
         raise Unavailable("apt is not configured for a Debian mirror")
     # others use Debian's suite names too; Debian's own mirrors have it in their address
-    return min(mirrors, key=lambda mirror: "debian" not in mirror)
+    best: str = min(mirrors, key=lambda mirror: "debian" not in mirror)
+    return best

@@ -1,13 +1,13 @@
 """Foreign programs for tests and demo: Debian packages unpacked into a prefix, without root.
 
-    prefix.py NAME...        builds what is missing, prints ``VARIABLE=path`` a prefix
+    prefix.py NAME...        builds what is missing, prints ``VARIABLE=path`` for each
 
-Exit code 3: no package mirror can be reached, or it does not have the packages; callers may skip.
+Exit code 3: no package mirror can be reached, or it lacks the packages; callers may skip.
 
-apt-get resolves and downloads, dpkg-deb unpacks, and patchelf points every program at the prefix's own
-dynamic loader and libraries, so that packages of any suite run on this host. Programs of the prefix see
-the host's files, and jobs that its daemons start run with the host's programs and libraries. A prefix is
-not relocatable: it is built where it will live.
+apt-get resolves and downloads, dpkg-deb unpacks, and patchelf points every program at the prefix's
+own dynamic loader and libraries, so that packages of any suite run on this host. Programs of the
+prefix see the host's files, and jobs that its daemons start run with the host's programs and
+libraries. A prefix is not relocatable: it is built where it will live.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import cache
@@ -31,18 +32,23 @@ EXIT_UNAVAILABLE = 3
 
 @dataclass(frozen=True)
 class DebianSet:
-    """Packages that make one foreign program run, and how the project's code is told where it is."""
+    """Packages that make one foreign program run.
+
+    ``variable`` tells our code and tests where ``target`` is, a path inside the prefix. ``proof``
+    is a command of the prefix that must run and prints a version. ``libraries`` are directories
+    beyond the usual ones; ``drop`` matches libraries of the closure that the program can spare.
+    """
 
     suite: str
     packages: tuple[str, ...]
     variable: str
-    proof: tuple[str, ...]  # a command of the prefix that must run, and whose output names its version
-    target: str = ""  # what the variable points at, inside the prefix
-    libraries: tuple[str, ...] = ()  # directories with libraries, beyond the usual ones
-    drop: str = "$^"  # members of the closure that this set does without
+    proof: tuple[str, ...]
+    target: str = ""
+    libraries: tuple[str, ...] = ()
+    drop: str = "$^"
 
 
-# Libraries that serve only maintainer scripts, helper scripts in other languages, or the base system.
+# Libraries for maintainer scripts, for helper scripts in other languages, or for the base system.
 DROP = re.compile(
     r"lib(apt|c-bin|debconf|js-|pam-(modules|runtime)|perl|python3(?!\.)|semanage|sepol)|lib.*-perl$"
 )
@@ -61,7 +67,7 @@ SETS = {
         libraries=("usr/lib/condor",),
         drop=HTCONDOR_DROP,
     ),
-    # A moving suite: its version changes, and an old mirror or a broken dependency is no error of ours.
+    # A moving suite: the version changes; a stale mirror or a broken dependency is not our fault.
     "htcondor-next": DebianSet(
         suite="sid",
         packages=("condor",),
@@ -85,7 +91,7 @@ SETS = {
     ),
 }
 
-JUNK = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian", "usr/share/bug")
+JUNK = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/lib/*/gconv")
 
 
 def ensure(name: str, patchelf: Path) -> Path:
@@ -95,16 +101,21 @@ def ensure(name: str, patchelf: Path) -> Path:
     """
     wanted = SETS[name]
     prefix = cache.directory() / name
-    stamp = prefix / ".done"
-    if not _is_built(stamp, wanted):
+    if not _is_built(prefix):
         with cache.locked(prefix):
-            if not _is_built(stamp, wanted):
+            if not _is_built(prefix):
                 _build(name, wanted, prefix, patchelf)
     return prefix / wanted.target
 
 
-def _is_built(stamp: Path, wanted: DebianSet) -> bool:
-    return stamp.exists() and stamp.read_text().startswith(f"{wanted}\n")
+def _is_built(prefix: Path) -> bool:
+    stamp = prefix / ".done"
+    return stamp.exists() and stamp.read_text() == _fingerprint()
+
+
+def _fingerprint() -> str:
+    """Changes with the table and with the way in which prefixes are built."""
+    return sha256(Path(__file__).read_bytes()).hexdigest()
 
 
 def _build(name: str, wanted: DebianSet, prefix: Path, patchelf: Path) -> None:
@@ -115,15 +126,16 @@ def _build(name: str, wanted: DebianSet, prefix: Path, patchelf: Path) -> None:
     unfinished.mkdir()
     try:
         size = _unpack(wanted, unfinished)
-        for junk in [*JUNK, *unfinished.glob("usr/lib/*/gconv")]:
-            shutil.rmtree(unfinished / junk, ignore_errors=True)
+        for pattern in JUNK:
+            for junk in unfinished.glob(pattern):
+                shutil.rmtree(junk)
         _patch(unfinished, prefix, wanted, patchelf)
         shutil.rmtree(prefix, ignore_errors=True)
         unfinished.rename(prefix)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     version = _prove(prefix, wanted)
-    (prefix / ".done").write_text(f"{wanted}\n{version}")
+    (prefix / ".done").write_text(_fingerprint())
     seconds = time.monotonic() - started
     say(f"{name}: {version.splitlines()[0].strip()}, {size / 1e6:.0f} MB in {seconds:.1f} s")
 
@@ -145,28 +157,29 @@ def _unpack(wanted: DebianSet, into: Path) -> int:
 def _patch(tree: Path, prefix: Path, wanted: DebianSet, patchelf: Path) -> None:
     """Make the programs in ``tree``, which will be moved to ``prefix``, use the prefix's libraries.
 
-    A DT_RPATH in the programs, rather than a RUNPATH or LD_LIBRARY_PATH: it also serves what libraries
-    and dlopen ask for, and does not leak into jobs.
+    It gives them a DT_RPATH. That also serves what libraries and dlopen ask for, which a RUNPATH
+    does not, and it does not leak into jobs, as LD_LIBRARY_PATH would.
     """
     usual = [*sorted(tree.glob("usr/lib/*-linux-gnu")), *sorted(tree.glob("lib/*-linux-gnu"))]
     inside = [*(str(path.relative_to(tree)) for path in usual), "usr/lib", *wanted.libraries]
-    search_path = ":".join(str(prefix / path) for path in inside)
+    rpath = ["--force-rpath", "--set-rpath", ":".join(str(prefix / path) for path in inside)]
     for path in sorted(tree.glob("**/*")):
         if path.is_symlink() or not path.is_file():
             continue
-        path.chmod(path.stat().st_mode & 0o777)  # no set-uid program in a directory that all can read
+        # everyone can read this directory: nothing in it may be set-uid
+        path.chmod(path.stat().st_mode & 0o777)
         if not _is_elf(path):
             continue
         if ".so" in path.name:
-            # A library's own RUNPATH would switch the program's RPATH off for what the library needs.
+            # A library's own RUNPATH would switch the program's RPATH off for what it needs.
             if _ask(patchelf, "--print-rpath", path):
                 subprocess.run([patchelf, "--remove-rpath", path], check=True)
-        elif os.access(path, os.X_OK) and (interpreter := _ask(patchelf, "--print-interpreter", path)):
+        elif os.access(path, os.X_OK) and (asked := _ask(patchelf, "--print-interpreter", path)):
             # Found by name: the path that programs carry is an absolute link in older suites.
-            loaders = [tree / part / Path(interpreter).name for part in inside]
-            loader = next(path for path in loaders if path.is_file()).relative_to(tree)
-            change = ["--set-interpreter", prefix / loader, "--force-rpath", "--set-rpath", search_path]
-            subprocess.run([patchelf, *change, path], check=True)
+            name = Path(asked).name
+            loader = next(part for part in inside if (tree / part / name).is_file())
+            interpreter = ["--set-interpreter", str(prefix / loader / name)]
+            subprocess.run([patchelf, *interpreter, *rpath, path], check=True)
 
 
 def _is_elf(path: Path) -> bool:

@@ -2,13 +2,14 @@
 
     run.py [--with NAME]... [--result PATH]... COMMAND [ARGUMENT...]
 
-``--with`` names a set of prefix.py. Where it cannot be had, its variable stays unset and a message says
-why: tests skip by name, or fail if GLIDEBRIDGE_REQUIRE_REAL=1. ``--result`` names a file that the command
-writes, relative to the checkout.
+``--with`` names a set of prefix.py. Where that cannot be had, its variable stays unset and a
+message says why: tests skip by name, or fail if GLIDEBRIDGE_REQUIRE_REAL=1. ``--result`` names a
+file that the command writes, relative to the checkout.
 
 The command finds the virtual environment first on PATH and the code on PYTHONPATH, and runs in the
-checkout. Called by root it runs as an unprivileged account in a copy of the checkout, with HOME and TMPDIR
-in the cache; its results are brought back. GLIDEBRIDGE_COMMIT says which commit is running.
+checkout. Called by root it runs as an unprivileged account in a copy of the checkout, with HOME and
+TMPDIR in the cache, and its results are brought back: so commands should print paths relative to
+the directory they run in. GLIDEBRIDGE_COMMIT says which commit is running.
 """
 
 from __future__ import annotations
@@ -53,11 +54,11 @@ def main() -> int:
     os.chdir(CHECKOUT)
     variables["PYTHONPATH"] = str(CHECKOUT)
     sys.stdout.flush()
-    os.execvpe(options.command[0], options.command, variables)
+    os.execvpe(options.command[0], options.command, variables)  # noqa: S606 - make's own command
 
 
 def foreign_programs(names: list[str], patchelf: Path) -> dict[str, str]:
-    """The variables that tell where the foreign programs are; absent for those that cannot be had."""
+    """The variables that tell where the foreign programs are; none for what cannot be had."""
 
     def ensure(name: str) -> tuple[str, str] | None:
         try:
