@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
-from typing import Any, Callable, TypeVar, Union
+from typing import Any, Callable, TypeVar
 
 from desktopgrid.model.errors import ConfigurationError
 
@@ -132,8 +132,8 @@ def parse(text: str, file: str = "<text>") -> Configuration:
 def from_section(kind: type[T], section: Section) -> T:
     """The dataclass ``kind`` that ``section`` describes; raises ConfigurationError.
 
-    A ``name`` field of ``kind`` takes the section's own name. What the dataclass's ``__post_init__``
-    refuses with ValueError is an error of the section.
+    A ``name`` field of ``kind`` takes the section's own name. What ``__post_init__`` refuses with
+    ValueError is an error of the section.
     """
     fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, kind))}
     hints = typing.get_type_hints(kind)
@@ -162,7 +162,7 @@ def from_section(kind: type[T], section: Section) -> T:
 def reader_of(hint: Any) -> Callable[[str], Any]:
     """What makes a ``hint`` of text; it raises ValueError saying what the text must be."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Union:
+    if type(None) in arguments:
         inner = reader_of(next(a for a in arguments if a is not type(None)))
         return lambda text: inner(text) if text else None
     if origin is tuple:
