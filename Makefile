@@ -7,11 +7,12 @@ PACKAGES = desktopgrid pilot bridge cod condor jdl
 NODE = desktopgrid/model desktopgrid/wire desktopgrid/link pilot/node
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak pool features clean
+.PHONY: help demo test check check-format check-style check-types check-node check-map
+.PHONY: bench soak pool pool-stop features clean
 
 help: ## this list
 	@echo "Glidebridge: make TARGET, where TARGET is one of"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
 
 demo: ## render a picture on a desktop worker and two pilots in a real HTCondor pool
 	@$(RUN) --with htcondor --result demo/fractal.png python demo/run.py
@@ -19,9 +20,23 @@ demo: ## render a picture on a desktop worker and two pilots in a real HTCondor 
 test: ## run all tests but the long ones
 	@$(RUN) $(REAL) pytest -m "not soak" tests
 
-check: ## check format, style, types, imports, and the Python of the worker nodes
-	@$(RUN) sh -ec 'ruff format --check . && ruff check . && mypy $(PACKAGES) && mypy setup \
-	  && vermin --quiet --no-tips --violations --target=3.9- $(NODE) && pytest -q tests/test_architecture.py'
+check: check-format check-style check-types check-node check-map ## check the source: format, style, types, imports
+
+check-format:
+	@$(RUN) ruff format --check --quiet .
+
+check-style:
+	@$(RUN) ruff check --quiet .
+
+check-types:
+	@$(RUN) mypy $(PACKAGES)
+	@$(RUN) mypy setup
+
+check-node: # what runs on a worker node has to do with Python 3.9
+	@$(RUN) vermin --quiet --no-tips --violations --target=3.9- $(NODE)
+
+check-map:
+	@$(RUN) pytest --quiet tests/test_architecture.py
 
 bench: ## measure us beside our peers and the machine's limits; writes bench/latest.json
 	@$(RUN) --with htcondor --result bench/latest.json python bench/run.py
@@ -30,7 +45,10 @@ soak: ## run the long tests: kill everything at random, a hundred times
 	@$(RUN) $(REAL) pytest -m soak tests/soak
 
 pool: ## start a real HTCondor pool to play with
-	@$(RUN) --with htcondor python setup/pool.py
+	@$(RUN) --as-caller --with htcondor python setup/pool.py start
+
+pool-stop: ## stop that pool
+	@$(RUN) --as-caller --with htcondor python setup/pool.py stop
 
 features: ## run all tests and write docs/features.md, the list of what they show
 	@$(RUN) $(REAL) --result docs/features.md pytest -m "not soak" -p tests.feature_report tests

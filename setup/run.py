@@ -1,6 +1,6 @@
 """Set up what a make target needs, then run its command.
 
-    run.py [--with NAME]... [--result PATH]... COMMAND [ARGUMENT...]
+    run.py [--with NAME]... [--result PATH]... [--as-caller] COMMAND [ARGUMENT...]
 
 ``--with`` names a set of prefix.py. Where that cannot be had, its variable stays unset and a
 message says why: tests skip by name, or fail if GLIDEBRIDGE_REQUIRE_REAL=1. ``--result`` names a
@@ -9,7 +9,8 @@ file that the command writes, relative to the checkout.
 The command finds the virtual environment first on PATH and the code on PYTHONPATH, and runs in the
 checkout. Called by root it runs as an unprivileged account in a copy of the checkout, with HOME and
 TMPDIR in the cache, and its results are brought back: so commands should print paths relative to
-the directory they run in. GLIDEBRIDGE_COMMIT says which commit is running.
+the directory they run in. With ``--as-caller`` root's command is run by root where it stands.
+GLIDEBRIDGE_COMMIT says which commit is running.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Set up what a command needs, then run it.")
     parser.add_argument("--with", dest="sets", action="append", default=[], choices=prefix.SETS)
     parser.add_argument("--result", dest="results", action="append", default=[])
+    parser.add_argument("--as-caller", action="store_true")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
 
@@ -48,7 +50,7 @@ def main() -> int:
         "GLIDEBRIDGE_COMMIT": commit(),
     }
     runner = account.unprivileged()
-    if runner is not None:
+    if runner is not None and not options.as_caller:
         return run_as(runner, options.command, options.results, variables)
     os.umask(umask)
     os.chdir(CHECKOUT)

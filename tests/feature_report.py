@@ -22,8 +22,8 @@ IN_A_NAME = re.compile(r"(?<![a-z0-9])(XW|COD|JM|QB)[-_](?:([A-Z]+)[-_])?(\d+)(?
 HEAD = """\
 # What the tests show
 
-Written by `make features` from a test run; do not edit. Each line is an item of the feature list that
-tests pin. *shown*: all its tests passed; *skipped*: some could not run where this was written.
+Written by `make features` from a test run; do not edit. Each line is an item of the feature list
+that tests pin. *shown*: all its tests passed; *skipped*: some could not run where this was written.
 
 | item | what it is | status | tests |
 | --- | --- | --- | --- |
