@@ -8,6 +8,7 @@ force first, and ``ping``, which always opens a new session, makes the change st
 ``_CONDOR_*`` variables count only until htcondor2 is imported; after that, ``htcondor2.param``.
 """
 
+import atexit
 import logging
 import os
 import stat
@@ -279,6 +280,7 @@ def _token_directory(token: Path | None) -> Path | None:
     with _bindings:
         if token not in _directory_of_file:
             directory = tempfile.TemporaryDirectory(prefix="glidebridge-token-")
+            atexit.register(directory.cleanup)
             (Path(directory.name) / token.name).symlink_to(token)
             _directory_of_file[token] = directory
         return Path(_directory_of_file[token].name)
