@@ -117,7 +117,8 @@ def string(ad: Ad, name: str) -> str:
 def integer(ad: Ad, name: str) -> int:
     """The attribute's value, an integer (a boolean is none); raises AdError."""
     value = _evaluated(ad, name)
-    if not isinstance(value, int) or isinstance(value, bool):
+    # Undefined and error are members of an enumeration of integers.
+    if not isinstance(value, int) or isinstance(value, bool | classad2.Value):
         raise AdError(name, value, "an integer")
     return int(value)
 

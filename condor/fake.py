@@ -82,6 +82,7 @@ class FakeSchedd:
                 job = _held(job, "submitted on hold at user's request", SUBMITTED_ON_HOLD, now)
             self._queue[job.id] = _Entry(job, description)
             taken.append(job.id)
+        self._fill_slots(now)
         return taken
 
     def jobs(self, ids: Sequence[JobId]) -> dict[JobId, Job]:
@@ -113,6 +114,7 @@ class FakeSchedd:
         now = self._advance()
         for entry in self._entries(ids):
             self._leave(entry, JobStatus.REMOVED, now, reason=reason, hold_code=None)
+        self._fill_slots(now)
 
     def hold(self, ids: Sequence[JobId], reason: str) -> None:
         """At once, without the grace of a real slot."""
@@ -120,6 +122,7 @@ class FakeSchedd:
         for entry in self._entries(ids):
             entry.started_at = None
             entry.job = _held(entry.job, reason, HELD_BY_USER, now)
+        self._fill_slots(now)
 
     def release(self, ids: Sequence[JobId], reason: str) -> None:
         """Held jobs are idle again."""
@@ -133,6 +136,7 @@ class FakeSchedd:
                     hold_code=None,
                     entered_status_at=now,
                 )
+        self._fill_slots(now)
 
     def _entries(self, ids: Sequence[JobId]) -> list[_Entry]:
         return [self._queue[job] for job in ids if job in self._queue]
@@ -152,10 +156,8 @@ class FakeSchedd:
         now = self._clock()
         while (ending := self._next_to_end(now)) is not None:
             entry, ends_at = ending
-            self._fill_slots(ends_at)
             self._leave(entry, JobStatus.COMPLETED, ends_at, exit_code=entry.outcome.exit_code)
             self._fill_slots(ends_at)
-        self._fill_slots(now)
         return now
 
     def _next_to_end(self, now: datetime) -> tuple[_Entry, datetime] | None:
