@@ -1,0 +1,125 @@
+"""Opening the grid's database, and transactions on it.
+
+The default is SQLite in the grid's directory: a write-ahead log, synced to disk at each commit before
+it returns (``synchronous=FULL``), and one server at a time by a lock on the directory. Any other
+database is named by URL.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+
+from desktopgrid.model.errors import BadRequest, GridError, Unavailable
+
+if TYPE_CHECKING:
+    from desktopgrid.server.home import Home
+
+PRAGMAS = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA busy_timeout = 10000",
+    "PRAGMA cache_size = -65536",
+    # A checkpoint stops the writer for its two syncs; 16 MiB of log make them rare.
+    "PRAGMA wal_autocheckpoint = 4000",
+    "PRAGMA journal_size_limit = 67108864",
+)
+
+
+class Refused(GridError):
+    """The database refuses what we wrote: a decision was nonsense, which is a bug of ours."""
+
+    code = "database-refused"
+
+
+class DirectoryLock:
+    """The right to keep the grid in a directory; the system takes it back when the process ends."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._descriptor)
+            raise Unavailable(f"another process keeps the grid in {directory}") from None
+
+    def release(self) -> None:
+        """Let another process have it."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def open(place: Home | str, *, exclusive: bool = True) -> Engine:  # noqa: A001
+    """The database of a grid's home, or the one with this URL; its tables may not be there yet.
+
+    For a home the directory is locked until the engine is disposed of, unless ``exclusive`` is false;
+    raises Unavailable if another process has the lock.
+    """
+    if isinstance(place, str):
+        return _engine(place)
+    lock = DirectoryLock(place.directory) if exclusive else None
+    try:
+        engine = _engine(place.database_url)
+    except BaseException:
+        if lock is not None:
+            lock.release()
+        raise
+    if lock is not None:
+        event.listen(engine, "engine_disposed", lambda _engine: lock.release())
+    return engine
+
+
+def _engine(address: str) -> Engine:
+    try:
+        url = make_url(address)
+        engine = create_engine(url, **_options(url))
+    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        raise BadRequest(f"cannot open the database {address!r}: {error}") from error
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _options(url: URL) -> dict[str, Any]:
+    if url.get_backend_name() == "sqlite":
+        # The writer, one reader a thread; a connection is cheap.
+        return {"pool_size": 10, "max_overflow": 20} if url.database else {}
+    return {"pool_pre_ping": True, "isolation_level": "READ COMMITTED"}
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, record: object) -> None:
+    # The module's own notion of transactions begins none before a SELECT or a CREATE TABLE.
+    connection.isolation_level = None
+    for pragma in PRAGMAS:
+        connection.execute(pragma)
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+@contextmanager
+def transaction(connection: Connection) -> Iterator[Connection]:
+    """Commit what is done inside, or nothing of it.
+
+    Raises Unavailable when the database cannot (no room, no contact) and Refused when it will not.
+    """
+    try:
+        with connection.begin():
+            yield connection
+    except IntegrityError as error:
+        raise Refused(f"the database refuses: {error.orig}") from error
+    except DBAPIError as error:
+        raise Unavailable(f"the database cannot: {error.orig}") from error

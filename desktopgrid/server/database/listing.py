@@ -1,0 +1,378 @@
+"""Lists of objects for people: a page at a time, newest first, only what the asker may read.
+
+Each kind has one query, the columns of its rows, the fields that may narrow it, and the rule of who
+sees what. The rules are those of model/rights.py, said in SQL; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Label,
+    and_,
+    false,
+    or_,
+    select,
+    true,
+)
+
+from desktopgrid.model.errors import BadRequest
+from desktopgrid.model.rights import READ, UserLevel, Who
+from desktopgrid.server.database.schema import (
+    applications,
+    bags,
+    datas,
+    executables,
+    hosts,
+    pilots,
+    submissions,
+    tasks,
+    usergroups,
+    users,
+    works,
+)
+
+MOST = 10_000
+"""Rows in a page at most."""
+
+
+class Page(NamedTuple):
+    """Some rows, and what to ask for the next ones with; None after the last."""
+
+    rows: list[dict[str, Any]]
+    next: str | None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How objects of a kind are listed. ``number`` orders them, ``names`` are what ``uids`` means."""
+
+    source: FromClause
+    number: Column[int]
+    names: tuple[Column[Any], ...]
+    columns: Mapping[str, ColumnElement[Any]]
+    fields: tuple[str, ...]
+    """The columns that a ``where`` may name."""
+    visible: Callable[[Who], ColumnElement[bool]]
+    present: ColumnElement[bool] = true()
+    decode: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+
+
+def readable(
+    who: Who, owner: Column[Any], owner_group: Column[Any], rights: Column[int]
+) -> ColumnElement[bool]:
+    """:func:`desktopgrid.model.rights.grants` for READ, in SQL."""
+    if who.level >= UserLevel.SUPER:
+        return true()
+    of_owner = and_(owner == who.user, rights.bitwise_and(READ << 6) != 0)
+    of_all = and_(owner != who.user, rights.bitwise_and(READ) != 0)
+    if who.group is None:
+        return or_(of_owner, of_all)
+    of_group = and_(owner != who.user, owner_group == who.group, rights.bitwise_and(READ << 3) != 0)
+    return or_(of_owner, of_group, of_all)
+
+
+def _own(who: Who, owner: ColumnElement[Any]) -> ColumnElement[bool]:
+    return true() if who.level >= UserLevel.SUPER else owner == who.user
+
+
+def _own_group(who: Who) -> ColumnElement[bool]:
+    if who.level >= UserLevel.SUPER:
+        return true()
+    return false() if who.group is None else usergroups.c.uid == who.group
+
+
+def _of_submission(who: Who) -> ColumnElement[bool]:
+    return readable(who, submissions.c.owner, users.c.group, submissions.c.rights)
+
+
+def _moment(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, tz=UTC).isoformat(timespec="milliseconds")
+
+
+def _columns(*columns: ColumnElement[Any]) -> dict[str, ColumnElement[Any]]:
+    return {column.name: column for column in columns if isinstance(column, Column | Label)}
+
+
+_owners = users.c.login.label("owner")
+_work_parts = works.join(submissions, submissions.c.uid == works.c.submission).join(
+    users, users.c.uid == submissions.c.owner
+)
+_TIMES = dict.fromkeys(
+    (
+        "submitted_at",
+        "created_at",
+        "started_at",
+        "ended_at",
+        "registered_at",
+        "first_seen_at",
+        "last_seen_at",
+        "ends_at",
+        "deadline_at",
+    ),
+    _moment,
+)
+
+
+KINDS: dict[str, Kind] = {
+    "works": Kind(
+        _work_parts.join(applications, applications.c.uid == submissions.c.application).outerjoin(
+            hosts, hosts.c.uid == works.c.host
+        ),
+        works.c.number,
+        (works.c.uid, works.c.submission),
+        _columns(
+            works.c.uid,
+            works.c.status,
+            applications.c.name.label("application"),
+            works.c.arguments,
+            _owners,
+            submissions.c.label,
+            submissions.c.session,
+            submissions.c.group,
+            works.c.submission,
+            works.c.attempts,
+            works.c.failures,
+            hosts.c.name.label("host"),
+            works.c.task,
+            works.c.reason,
+            submissions.c.submitted_at,
+            works.c.ended_at,
+        ),
+        ("status", "application", "owner", "label", "session", "group", "submission", "host"),
+        _of_submission,
+        works.c.removed_at.is_(None),
+        {"arguments": json.loads},
+    ),
+    "tasks": Kind(
+        tasks.join(_work_parts, works.c.uid == tasks.c.work).join(
+            hosts, hosts.c.uid == tasks.c.host
+        ),
+        tasks.c.epoch,
+        (tasks.c.uid, tasks.c.work),
+        _columns(
+            tasks.c.uid,
+            tasks.c.status,
+            tasks.c.work,
+            hosts.c.name.label("host"),
+            _owners,
+            tasks.c.epoch,
+            tasks.c.exit_code,
+            tasks.c.reason,
+            tasks.c.wall,
+            tasks.c.user_time,
+            tasks.c.system_time,
+            tasks.c.memory_kib,
+            tasks.c.created_at,
+            tasks.c.started_at,
+            tasks.c.ended_at,
+            tasks.c.registered_at,
+        ),
+        ("status", "work", "host", "owner"),
+        _of_submission,
+        works.c.removed_at.is_(None),
+    ),
+    "apps": Kind(
+        applications.join(users, users.c.uid == applications.c.owner),
+        applications.c.number,
+        (applications.c.uid, applications.c.name),
+        _columns(applications.c.uid, applications.c.name, _owners, applications.c.rights),
+        ("name", "owner"),
+        lambda who: readable(who, applications.c.owner, users.c.group, applications.c.rights),
+        applications.c.is_deleted.is_(False),
+    ),
+    "datas": Kind(
+        datas.join(users, users.c.uid == datas.c.owner),
+        datas.c.number,
+        (datas.c.uid, datas.c.name),
+        _columns(
+            datas.c.uid,
+            datas.c.name,
+            _owners,
+            datas.c.rights,
+            datas.c.size,
+            datas.c.type,
+            datas.c.sha256,
+            datas.c.uri,
+            datas.c.is_available,
+        ),
+        ("name", "owner", "type", "sha256"),
+        lambda who: readable(who, datas.c.owner, users.c.group, datas.c.rights),
+        datas.c.is_deleted.is_(False),
+        {"is_available": bool},
+    ),
+    "users": Kind(
+        users.outerjoin(usergroups, usergroups.c.uid == users.c.group),
+        users.c.number,
+        (users.c.uid, users.c.login),
+        _columns(
+            users.c.uid,
+            users.c.login,
+            users.c.level,
+            usergroups.c.name.label("group"),
+            users.c.email,
+            users.c.is_revoked,
+        ),
+        ("login", "group"),
+        lambda who: _own(who, users.c.uid),
+        decode={"level": lambda level: UserLevel(level).name.lower(), "is_revoked": bool},
+    ),
+    "usergroups": Kind(
+        usergroups,
+        usergroups.c.number,
+        (usergroups.c.uid, usergroups.c.name),
+        _columns(usergroups.c.uid, usergroups.c.name),
+        ("name",),
+        _own_group,
+    ),
+    "pilots": Kind(
+        pilots.join(users, users.c.uid == pilots.c.owner).outerjoin(
+            hosts, hosts.c.uid == pilots.c.host
+        ),
+        pilots.c.number,
+        (pilots.c.stamp,),
+        _columns(
+            pilots.c.stamp,
+            pilots.c.site,
+            pilots.c.status,
+            pilots.c.reference,
+            _owners,
+            hosts.c.name.label("host"),
+            pilots.c.tasks_done,
+            pilots.c.reason,
+            pilots.c.submitted_at,
+            pilots.c.deadline_at,
+            pilots.c.ended_at,
+        ),
+        ("site", "status", "owner", "reference"),
+        lambda who: _own(who, pilots.c.owner),
+    ),
+    "hosts": Kind(
+        hosts.join(users, users.c.uid == hosts.c.owner),
+        hosts.c.number,
+        (hosts.c.uid, hosts.c.name),
+        _columns(
+            hosts.c.uid,
+            hosts.c.name,
+            _owners,
+            hosts.c.facts,
+            hosts.c.pilot,
+            hosts.c.first_seen_at,
+            hosts.c.last_seen_at,
+            hosts.c.ends_at,
+        ),
+        ("name", "owner", "pilot"),
+        # What a host says of itself is nothing personal; a worker learns of its own only.
+        lambda who: true() if who.level >= UserLevel.STANDARD else hosts.c.owner == who.user,
+        decode={"facts": json.loads},
+    ),
+}
+for _kind, _word in (("sessions", "session"), ("groups", "group")):
+    KINDS[_kind] = Kind(
+        bags.join(users, users.c.uid == bags.c.owner),
+        bags.c.number,
+        (bags.c.uid, bags.c.name),
+        _columns(bags.c.uid, bags.c.name, _owners),
+        ("name", "owner"),
+        lambda who: _own(who, bags.c.owner),
+        bags.c.kind == _word,
+    )
+
+
+def visible_to(who: Who | None, kind: str) -> ColumnElement[bool]:
+    """The condition under which ``who`` may see an object of ``kind``; None may see all.
+
+    It speaks of the tables that the kind's query joins.
+    """
+    return true() if who is None else KINDS[kind].visible(who)
+
+
+def list_objects(
+    connection: Connection,
+    kind: str,
+    who: Who | None = None,
+    *,
+    uids: Iterable[str] = (),
+    where: Mapping[str, Any] = {},  # noqa: B006 - never changed
+    limit: int = 1_000,
+    after: str | None = None,
+) -> Page:
+    """A page of the objects of ``kind`` that ``who`` may see (None: all), newest first.
+
+    ``uids`` narrows to objects of these UIDs or names, or of these submissions or works; ``where`` to
+    those whose fields are so. Raises BadRequest on an unknown kind, field or token.
+    """
+    listed = KINDS.get(kind)
+    if listed is None:
+        raise BadRequest(f"{kind[:40]!r} is no kind of object; kinds are {', '.join(KINDS)}")
+    limit = max(1, min(limit, MOST))
+    wanted = (
+        select(listed.number.label("number"), *_labelled(listed.columns))
+        .select_from(listed.source)
+        .where(listed.present, visible_to(who, kind), *_narrowed(kind, listed, where))
+        .order_by(listed.number.desc())
+        .limit(limit + 1)
+    )
+    names = list(uids)
+    if names:
+        wanted = wanted.where(or_(*(name.in_(names) for name in listed.names)))
+    if after is not None:
+        wanted = wanted.where(listed.number < _number(after))
+    found = connection.execute(wanted).all()
+    decode = {**_TIMES, **listed.decode}
+    rows = [
+        {
+            name: decode[name](value) if name in decode and value is not None else value
+            for name, value in zip(listed.columns, row[1:], strict=True)
+        }
+        for row in found[:limit]
+    ]
+    if kind == "apps":
+        _add_platforms(connection, rows)
+    return Page(rows, str(found[limit - 1].number) if len(found) > limit else None)
+
+
+def _labelled(columns: Mapping[str, ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+    return [column.label(name) for name, column in columns.items()]
+
+
+def _narrowed(kind: str, listed: Kind, where: Mapping[str, Any]) -> list[ColumnElement[bool]]:
+    conditions = []
+    for name, value in where.items():
+        if name not in listed.fields:
+            known = ", ".join(listed.fields)
+            raise BadRequest(f"{kind} cannot be asked for by {name[:40]!r}; fields are {known}")
+        column = listed.columns[name]
+        column = column.element if isinstance(column, Label) else column
+        values = value if isinstance(value, list | tuple) else [value]
+        if not all(isinstance(each, str | None) for each in values):
+            raise BadRequest(f"{name} must be a text or a list of texts")
+        conditions.append(column.in_(values) if value is not None else column.is_(None))
+    return conditions
+
+
+def _number(token: str) -> int:
+    if not token.isascii() or not token.isdigit() or len(token) > 18:
+        raise BadRequest("that is no token of a next page")
+    return int(token)
+
+
+def _add_platforms(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    uids = [row["uid"] for row in rows]
+    platforms: dict[str, list[str]] = {uid: [] for uid in uids}
+    wanted = select(executables).where(executables.c.application.in_(uids))
+    for row in connection.execute(wanted.order_by(executables.c.cpu, executables.c.os)):
+        platforms[row.application].append(f"{row.cpu}/{row.os}")
+    for listed in rows:
+        listed["platforms"] = platforms[listed["uid"]]
