@@ -128,8 +128,8 @@ class Description:
     """What is the same for all works of a submission: what to run, with what, where, how long and how often.
 
     ``inputs`` are pairs of a name in the task's directory and a data; ``env`` is a zip data that is unpacked there;
-    ``outputs`` are patterns of the files that come back, by default every new file. ``wall_time`` is in seconds.
-    ``retries`` is how many tasks a work may have in all that fail for their host's sake.
+    ``outputs`` are patterns of the files that come back, by default every new file. ``wall_time`` is in seconds,
+    0 where the user does not know it. ``retries``: how often a work is tried again after a task that failed for its host's sake.
     """
 
     application: UID
@@ -146,7 +146,7 @@ class Description:
     cores: int = 1
     memory_mib: int = 0
     disk_mib: int = 0
-    wall_time: int = 86_400
+    wall_time: int = 0
     requirements: str = ""
     expected_host: Optional[UID] = None
 

@@ -1,0 +1,376 @@
+"""The server between its listeners and its decisions: sessions of peers, and what is said to whom once it is durable.
+
+Runs in one thread, the listeners', and never waits. Listeners hand over frames and requests; the core has them decided, gives the changes
+to the journal, and when it has them on disk acknowledges, replies and pushes. A reply that only reads waits for the journal position
+that it saw.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from desktopgrid.model.errors import (
+    AccessDenied,
+    GridError,
+    LimitExceeded,
+    NotAuthenticated,
+    RemoteProtocolError,
+)
+from desktopgrid.model.rights import Who
+from desktopgrid.server import changes as c
+from desktopgrid.server import dispatcher, pilots, requests
+from desktopgrid.server.codec import CODEC
+from desktopgrid.server.journal import Journal
+from desktopgrid.server.state import Grid, Outcome
+from desktopgrid.wire import messages as m
+from desktopgrid.wire.exchange import CLIENT, SERVER, WORKER, Exchange
+from desktopgrid.wire.proof import is_proved
+
+logger = logging.getLogger(__name__)
+
+MOST_BACKLOG = 50_000
+"""Changes that may wait for the disk before listeners stop reading."""
+
+
+@dataclass(eq=False)
+class Peer:
+    """A session: who is on the other side, what was said, and the connection if there is one at present."""
+
+    session: str
+    kind: str
+    who: Who
+    credential: str
+    exchange: Exchange
+    ticket: str
+    host: str | None = None
+    send: Callable[[bytes], None] | None = None
+    close: Callable[[str, str], None] | None = None
+    last_heard_at: datetime | None = None
+    records: deque[tuple[int, int]] = field(default_factory=deque)
+    """(number of the reply, number of the request): replies on record that the client has not acknowledged."""
+
+    def __repr__(self) -> str:
+        state = "connected" if self.send is not None else "away"
+        return f"<Peer {self.kind} {self.who.user}, session {self.session[:8]}, {state}>"
+
+
+@dataclass(eq=False)
+class Effect:
+    """What is to happen once a journal position is durable."""
+
+    position: int
+    peer: Peer | None
+    handled: int
+    replies: list[tuple[int, m.Message]]
+    pushes: list[tuple[str, m.Message]]
+    then: Callable[[], None] | None = None
+
+
+class Core:
+    """The grid in memory, its journal and its sessions."""
+
+    def __init__(
+        self, grid: Grid, journal: Journal, recorded: dict[str, dict[int, bytes]]
+    ) -> None:
+        self.grid, self.journal = grid, journal
+        self.recorded = recorded
+        """Replies on record of sessions that an earlier incarnation had: session -> request -> reply."""
+        self.peers: dict[str, Peer] = {}
+        self.tickets: dict[str, Peer] = {}
+        self._effects: deque[Effect] = deque()
+
+    # --- sessions ---------------------------------------------------------------------------------------------------
+
+    def open(self, hello: m.Hello, nonce: str, now: datetime) -> tuple[Peer, m.Welcome]:
+        """The session that ``hello`` opens or goes on with, and what to answer once :meth:`when_durable` says so; raises NotAuthenticated."""
+        out = Outcome()
+        who = self._authenticate(hello, nonce, now, out)
+        known = self.peers.get(hello.session)
+        if known is not None and (known.who.user, known.credential) != (who.user, hello.identity):
+            raise NotAuthenticated("the session is another identity's")
+        role = CLIENT if hello.kind == "client" else WORKER
+        peer = known
+        if peer is None:
+            ticket = secrets.token_hex(32)
+            exchange = Exchange(SERVER, role, CODEC)
+            peer = Peer(hello.session, role, who, hello.identity, exchange, ticket)
+        else:
+            if peer.close is not None:
+                peer.close("replaced", "the session was taken up again by another connection")
+            peer.send = peer.close = None
+            peer.who = who
+            peer.exchange.resume(hello.seen)
+        if role == WORKER:
+            state = dispatcher.host_arrived(
+                self.grid, who, hello, known is not None, now, out
+            )
+            peer.host = state.host.uid
+        self.peers[peer.session] = self.tickets[peer.ticket] = peer
+        peer.last_heard_at = now
+        welcome = m.Welcome(
+            resumed=known is not None,
+            seen=peer.exchange.acknowledged if known is not None else 0,
+            alive_period=self.grid.policy.alive_period,
+            ticket=peer.ticket,
+            user=self.grid.users[who.user].login,
+            level=int(who.level),
+        )
+        self._commit(None, 0, [], out)
+        return peer, welcome
+
+    def _authenticate(self, hello: m.Hello, nonce: str, now: datetime, out: Outcome) -> Who:
+        if hello.kind == "pilot":
+            return pilots.authenticate(self.grid, hello, nonce, now, out)
+        credential = self.grid.credentials.get(hello.identity)
+        if (
+            hello.kind not in ("client", "worker")
+            or credential is None
+            or credential.kind != "token"
+            or credential.is_revoked
+            or (credential.expires_at is not None and now >= credential.expires_at)
+            or self.grid.users[credential.user].is_revoked
+            or not is_proved(
+                credential.verifier, hello.proof, nonce, hello.kind, hello.identity, hello.session
+            )
+        ):
+            raise NotAuthenticated("no such identity, or not its secret, or it is not valid any more")
+        return self.grid.who(self.grid.users[credential.user])
+
+    def disconnected(self, peer: Peer) -> None:
+        """The connection of ``peer`` is gone; its session waits for it to come back."""
+        peer.send = peer.close = None
+        if peer.host is not None and peer.host in self.grid.scheduler.hosts:
+            state = self.grid.scheduler.hosts[peer.host]
+            if state.session == peer.session:
+                state.is_connected = False
+
+    def forget(self, peer: Peer) -> None:
+        """The session of ``peer`` is over."""
+        self.peers.pop(peer.session, None)
+        self.tickets.pop(peer.ticket, None)
+        for batch in self.grid.batches.values():
+            batch.watchers.discard(peer.session)
+        if peer.kind == CLIENT:
+            self.recorded.pop(peer.session, None)
+            self.journal.put([c.RepliesForgotten(peer.session, 1 << 60)])
+
+    def forget_idle(self, now: datetime) -> None:
+        """Sessions whose peer has been away for longer than a lease are over."""
+        for peer in list(self.peers.values()):
+            away = peer.send is None and peer.last_heard_at is not None
+            if away and peer.last_heard_at + self.grid.policy.lease < now:  # type: ignore[operator]
+                self.forget(peer)
+
+    # --- what peers say -----------------------------------------------------------------------------------------------
+
+    def heard(self, peer: Peer, frame: bytes, now: datetime) -> list[tuple[int, m.Message]]:
+        """The new messages of ``frame``; raises RemoteProtocolError, and then nothing was taken from it."""
+        messages = peer.exchange.receive(frame)
+        peer.last_heard_at = now
+        if peer.host is not None:
+            state = self.grid.scheduler.hosts.get(peer.host)
+            if state is not None:
+                state.lease_ends_at = now + self.grid.policy.lease
+        return messages
+
+    def worker_said(self, peer: Peer, heard: list[tuple[int, m.Message]], now: datetime) -> None:
+        """Decide what a worker's messages lead to; raises AccessDenied where it lies, RemoteProtocolError where it makes no sense."""
+        state = self.grid.scheduler.hosts.get(peer.host or "")
+        out = Outcome()
+        last, is_leaving = 0, False
+        try:
+            for sequence, message in heard:
+                last = sequence or last
+                if state is None or state.session != peer.session:
+                    # The host was given up as lost meanwhile: it must say hello anew, which registers it again.
+                    raise RemoteProtocolError("this host's lease ran out; say hello in a new session")
+                dispatcher.WORKER_SAYS[type(message)](self.grid, state, message, now, out)
+                is_leaving = is_leaving or isinstance(message, m.Bye)
+        finally:
+            self._commit(peer, last, [], out)
+            if not last:
+                peer.exchange.is_ack_due = True
+                self._flush(peer)
+        if is_leaving:
+            self._effects_then(lambda: self._leave(peer))
+
+    def _leave(self, peer: Peer) -> None:
+        self._flush(peer)
+        self.forget(peer)
+        if peer.close is not None:
+            peer.close("bye", "")
+
+    def client_said(
+        self, peer: Peer, sequence: int, message: m.Message, now: datetime
+    ) -> requests.Reading | None:
+        """Decide what a client's message leads to. A question for the database is given back: :meth:`reply` with what it says."""
+        if isinstance(message, m.Bye):
+            self._commit(peer, sequence, [], Outcome())
+            self._effects_then(lambda: self._leave(peer))
+            return None
+        assert isinstance(message, m.Request), "the exchange lets a client say nothing else"
+        on_record = self.recorded.get(peer.session, {}).get(sequence)
+        if on_record is not None:
+            body = msgspec.json.decode(on_record)
+            self._commit(peer, sequence, [(sequence, m.Reply(sequence, body))], Outcome())
+            return None
+        out = Outcome()
+        self._forget_acknowledged(peer, out)
+        try:
+            answer = requests.answer(self.grid, peer.who, peer.session, message, now, out)
+        except GridError as error:
+            self.refuse(peer, sequence, error)
+            return None
+        if isinstance(answer, requests.Reading):
+            return answer
+        reply = m.Reply(sequence, answer)
+        if type(message) in requests.CHANGING:
+            text = msgspec.json.encode(answer).decode()
+            out.changes.append(
+                c.ReplyRecorded(peer.session, sequence, peer.who.user, text, now.timestamp())
+            )
+        self._commit(peer, sequence, [(sequence, reply)], out)
+        return None
+
+    def reply(self, peer: Peer, sequence: int, body: dict[str, Any]) -> None:
+        """The answer to a question that the database was asked."""
+        self._commit(peer, sequence, [(sequence, m.Reply(sequence, body))], Outcome())
+
+    def refuse(self, peer: Peer, sequence: int, error: GridError) -> None:
+        """A request is refused; nothing was changed."""
+        failure = m.Failure(sequence, error.code, str(error))
+        self._commit(peer, sequence, [(sequence, failure)], Outcome())
+
+    def _forget_acknowledged(self, peer: Peer, out: Outcome) -> None:
+        records, unacknowledged = peer.records, peer.exchange.unacknowledged
+        first_open = peer.exchange.last_said - unacknowledged + 1
+        last = 0
+        while records and records[0][0] < first_open:
+            last = records.popleft()[1]
+        if last:
+            out.changes.append(c.RepliesForgotten(peer.session, last))
+
+    def change(
+        self, decide: Callable[[Grid, Outcome], None], then: Callable[[], None] | None = None
+    ) -> None:
+        """A change that no message asked for (upkeep, an upload); ``then`` is called when it is durable."""
+        out = Outcome()
+        decide(self.grid, out)
+        self._commit(None, 0, [], out)
+        if then is not None:
+            self._effects_then(then)
+
+    # --- what follows when it is durable ------------------------------------------------------------------------------
+
+    def _commit(
+        self, peer: Peer | None, handled: int, replies: list[tuple[int, m.Message]], out: Outcome
+    ) -> None:
+        position = self.journal.put(out.changes) if out.changes else self.journal.position
+        for note in out.notes:
+            logger.warning("%s", note)
+        for session, code, reason in out.closing:
+            self._end(session, code, reason)
+        if handled or replies or out.pushes:
+            self._effects.append(Effect(position, peer, handled, replies, out.pushes))
+            if position <= self.journal.durable:
+                self.durable(self.journal.durable)
+
+    def _effects_then(self, then: Callable[[], None]) -> None:
+        position = self.journal.position
+        if position <= self.journal.durable and not self._effects:
+            then()
+        else:
+            self._effects.append(Effect(position, None, 0, [], [], then))
+
+    def when_durable(self, then: Callable[[], None]) -> None:
+        """Call ``then`` when everything decided so far is on disk."""
+        self._effects_then(then)
+
+    def durable(self, position: int) -> None:
+        """Everything up to ``position`` is on disk: acknowledge, reply and push what waited for it, a frame a peer."""
+        self.journal.durable = position
+        effects, dirty = self._effects, {}
+        while effects and effects[0].position <= position:
+            effect = effects.popleft()
+            peer = effect.peer
+            if peer is not None:
+                if effect.handled:
+                    peer.exchange.handled(effect.handled)
+                for sequence, reply in effect.replies:
+                    self._say(peer, reply)
+                    peer.records.append((peer.exchange.last_said, sequence))
+                dirty[peer.session] = peer
+            for session, message in effect.pushes:
+                other = self.peers.get(session)
+                if other is not None:
+                    self._say(other, message)
+                    dirty[session] = other
+            if effect.then is not None:
+                effect.then()
+        for peer in dirty.values():
+            self._flush(peer)
+
+    def _say(self, peer: Peer, message: m.Message) -> None:
+        try:
+            peer.exchange.say(message)
+        except LimitExceeded as error:
+            if isinstance(message, m.Reply):
+                failure = m.Failure(message.to, error.code, str(error))
+                if peer.exchange.unacknowledged < peer.exchange.max_unacknowledged:
+                    peer.exchange.say(failure)
+                    return
+            logger.warning("Ended session %s: %s", peer.session, error)
+            self._end(peer.session, error.code, str(error))
+
+    def _flush(self, peer: Peer) -> None:
+        if peer.send is None:
+            return
+        while (frame := peer.exchange.frame()) is not None:
+            peer.send(frame)
+
+    def flush(self, peer: Peer) -> None:
+        """Say what waits for ``peer``, whose connection is new."""
+        self._flush(peer)
+
+    def _end(self, session: str, code: str, reason: str) -> None:
+        """End a session, or with ``by:UID`` those of a user or a credential."""
+        if session.startswith("by:"):
+            uid = session[3:]
+            for peer in [p for p in self.peers.values() if uid in (p.who.user, p.credential)]:
+                self._end(peer.session, code, reason)
+            return
+        peer = self.peers.get(session)  # type: ignore[assignment]
+        if peer is None:
+            return
+        close = peer.close
+        self.disconnected(peer)
+        self.forget(peer)
+        if close is not None:
+            close(code, reason)
+
+    def peer_of(self, ticket: str) -> Peer:
+        """The session whose ticket this is; raises NotAuthenticated."""
+        peer = self.tickets.get(ticket)
+        if peer is None:
+            raise NotAuthenticated("the ticket is not that of an open session")
+        return peer
+
+    def may_upload(self, peer: Peer, task: str) -> None:
+        """Raises AccessDenied unless the host of ``peer`` has ``task``."""
+        live = self.grid.tasks.get(task)
+        if peer.host is None or live is None or live.host != peer.host:
+            raise AccessDenied(f"task {task} is not this host's")
+
+    def end_all(self, code: str, reason: str) -> None:
+        """Close every connection, telling why; sessions are kept for those who come back."""
+        for peer in list(self.peers.values()):
+            if peer.close is not None:
+                peer.close(code, reason)

@@ -1,0 +1,82 @@
+"""Group commit: one writer thread makes durable, in one transaction, whatever has been put while it wrote the last one.
+
+Positions count what was put. Who put something is told nothing by itself: ``on_durable`` names the position up to which everything is
+on disk. A commit that fails ends the journal: the server must forget what it believed and load the database again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from desktopgrid.server.changes import Change
+
+logger = logging.getLogger(__name__)
+
+Write = Callable[[Sequence[Change]], None]
+"""Makes changes durable in one transaction, or raises and has made none of them."""
+
+
+class Journal:
+    """The changes that wait for the disk, and the thread that takes them there.
+
+    ``on_durable`` and ``on_failure`` are called in the writer's thread.
+    """
+
+    def __init__(
+        self,
+        write: Write,
+        on_durable: Callable[[int], None],
+        on_failure: Callable[[Exception], None],
+    ) -> None:
+        self._write, self._on_durable, self._on_failure = write, on_durable, on_failure
+        self._lock = threading.Lock()
+        self._news = threading.Condition(self._lock)
+        self._waiting: list[Change] = []
+        self._is_closing = False
+        self.position = 0
+        """The position after what was put last."""
+        self.durable = 0
+        """The position up to which everything is on disk; written by the thread that is told."""
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+
+    @property
+    def backlog(self) -> int:
+        """How many changes wait."""
+        return len(self._waiting)
+
+    def put(self, changes: Sequence[Change]) -> int:
+        """Make ``changes`` durable soon, after what was put before; gives the position that says so."""
+        with self._news:
+            self.position += 1
+            self._waiting.extend(changes)
+            self._news.notify()
+            return self.position
+
+    def close(self, timeout: float = 30.0) -> bool:
+        """Write what waits and end; False if that took too long."""
+        with self._news:
+            self._is_closing = True
+            self._news.notify()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            with self._news:
+                while not self._waiting and not self._is_closing:
+                    self._news.wait()
+                batch, self._waiting = self._waiting, []
+                position = self.position
+            if not batch:
+                return
+            try:
+                self._write(batch)
+            # Whatever goes wrong here, the database does not have what memory believes: the top of a daemon's loop.
+            except Exception as error:
+                logger.error("A commit of %d changes failed: %s", len(batch), error)
+                self._on_failure(error)
+                return
+            self._on_durable(position)

@@ -1,0 +1,196 @@
+"""The lists that memory can give; works, tasks and datas, of which there may be millions, come from the database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+from desktopgrid.model.errors import BadRequest
+from desktopgrid.model.objects import Application, Group, Pilot, Session, User
+from desktopgrid.model.rights import READ, UserLevel, Who, grants, may_administer
+from desktopgrid.server.scheduler import HostState
+from desktopgrid.server.state import Grid
+from desktopgrid.wire.messages import ListObjects
+
+Row = dict[str, Any]
+
+STORED = frozenset(("works", "tasks", "datas"))
+MOST_ROWS = 5_000
+
+
+def rows(grid: Grid, who: Who, asked: ListObjects, now: datetime) -> dict[str, Any] | None:
+    """A page of rows that ``who`` may read, by UID; None for the kinds that the database lists."""
+    if not 0 < asked.limit <= MOST_ROWS:
+        raise BadRequest(f"a page has 1 to {MOST_ROWS} rows, not {asked.limit}")
+    if asked.kind in STORED:
+        return None
+    lister = LISTS.get(asked.kind)
+    if lister is None:
+        kinds = ", ".join(sorted((*LISTS, *STORED)))
+        raise BadRequest(f"there are no {asked.kind[:40]!r}; there are {kinds}")
+    found = sorted(lister(grid, who, now), key=lambda row: str(row["uid"]))
+    if asked.uids:
+        found = [row for row in found if row["uid"] in asked.uids]
+    for name, value in asked.where.items():
+        if found and name not in found[0]:
+            raise BadRequest(f"{asked.kind} have no {name[:40]!r}; they have {', '.join(found[0])}")
+        found = [row for row in found if row[name] == value]
+    if asked.after is not None:
+        found = [row for row in found if row["uid"] > asked.after]
+    page, rest = found[: asked.limit], found[asked.limit :]
+    return {"rows": page, "next": page[-1]["uid"] if rest else None}
+
+
+def _may_read(grid: Grid, who: Who, owner: str, rights: int) -> bool:
+    return grants(who, READ, owner, grid.owner_group(owner), rights)
+
+
+def _login(grid: Grid, uid: str) -> str:
+    user = grid.users.get(uid)
+    return user.login if user is not None else uid
+
+
+def _users(grid: Grid, who: Who, now: datetime) -> Iterable[Row]:
+    """All for a super user, himself for anybody else (XW-UM-1)."""
+    for user in grid.users.values():
+        if may_administer(who) or user.uid == who.user:
+            yield _user(grid, user)
+
+
+def _user(grid: Grid, user: User) -> Row:
+    group = grid.user_groups.get(user.group) if user.group is not None else None
+    return {
+        "uid": user.uid,
+        "login": user.login,
+        "level": user.level.name.lower(),
+        "usergroup": group.name if group is not None else "",
+        "email": user.email,
+        "revoked": user.is_revoked,
+    }
+
+
+def _user_groups(grid: Grid, who: Who, now: datetime) -> Iterable[Row]:
+    for group in grid.user_groups.values():
+        if may_administer(who) or group.uid == who.group:
+            yield {"uid": group.uid, "name": group.name}
+
+
+def _applications(grid: Grid, who: Who, now: datetime) -> Iterable[Row]:
+    for application in grid.applications.values():
+        if not application.is_deleted and _may_read(
+            grid, who, application.owner, application.rights
+        ):
+            yield _application(grid, application)
+
+
+def _application(grid: Grid, application: Application) -> Row:
+    return {
+        "uid": application.uid,
+        "name": application.name,
+        "owner": _login(grid, application.owner),
+        "rights": f"{application.rights:#o}",
+        "platforms": " ".join(sorted(str(p) for p in application.executables)),
+    }
+
+
+def _bags(kind: type[Session] | type[Group]) -> Callable[[Grid, Who, datetime], Iterable[Row]]:
+    def bags(grid: Grid, who: Who, now: datetime) -> Iterable[Row]:
+        for bag in grid.bags.values():
+            if isinstance(bag, kind) and (bag.owner == who.user or who.level >= UserLevel.SUPER):
+                yield {"uid": bag.uid, "name": bag.name, "owner": _login(grid, bag.owner)}
+
+    return bags
+
+
+def _hosts(grid: Grid, who: Who, now: datetime) -> Iterable[Row]:
+    """The hosts that are connected or lately were: everybody's for advanced users, for others the public ones and their own."""
+    for state in grid.scheduler.hosts.values():
+        if (
+            who.level >= UserLevel.ADVANCED
+            or state.host.owner == who.user
+            or state.who.level is UserLevel.WORKER
+        ):
+            yield _host(grid, state, now)
+
+
+def _host(grid: Grid, state: HostState, now: datetime) -> Row:
+    host, facts = state.host, state.host.facts
+    is_paused = state.paused_until is not None and now < state.paused_until
+    status = (
+        "silent"
+        if not state.is_connected
+        else "draining"
+        if state.is_draining
+        else "paused"
+        if is_paused
+        else "active"
+    )
+    return {
+        "uid": host.uid,
+        "name": facts.name,
+        "kind": facts.kind,
+        "status": status,
+        "owner": _login(grid, host.owner),
+        "cpu": facts.cpu,
+        "os": facts.os,
+        "cores": facts.cores,
+        "cores_given": min(state.cores_given, facts.cores),
+        "memory_mib": facts.memory_mib,
+        "disk_mib": facts.disk_mib,
+        "tasks": len(state.tasks),
+        "works_done": state.works_done,
+        "ends_at": host.ends_at.isoformat() if host.ends_at is not None else "",
+        "pilot": host.pilot or "",
+    }
+
+
+def _sites(grid: Grid, who: Who, now: datetime) -> Iterable[Row]:
+    for site in grid.sites.values():
+        pilots = [p for p in grid.pilots.values() if p.site == site.name]
+        by_status: dict[str, int] = {}
+        for pilot in pilots:
+            by_status[pilot.status.value] = by_status.get(pilot.status.value, 0) + 1
+        yield {
+            "uid": site.name,
+            "computing_element": site.computing_element,
+            "max_pilots": site.max_pilots,
+            "max_idle": site.max_idle,
+            "max_an_hour": site.max_an_hour,
+            "pilots": " ".join(f"{n} {status}" for status, n in sorted(by_status.items())),
+        }
+
+
+def _pilots(grid: Grid, who: Who, now: datetime) -> Iterable[Row]:
+    for pilot in grid.pilots.values():
+        if pilot.owner == who.user or who.level >= UserLevel.SUPER:
+            yield _pilot(grid, pilot)
+
+
+def _pilot(grid: Grid, pilot: Pilot) -> Row:
+    state = grid.scheduler.hosts.get(pilot.host) if pilot.host is not None else None
+    done = pilot.tasks_done + (state.works_done if state is not None else 0)
+    return {
+        "uid": pilot.stamp,
+        "site": pilot.site,
+        "status": pilot.status.value,
+        "reference": pilot.reference,
+        "owner": _login(grid, pilot.owner),
+        "host": pilot.host or "",
+        "tasks": len(state.tasks) if state is not None else 0,
+        "tasks_done": done,
+        "submitted_at": pilot.submitted_at.isoformat(timespec="seconds"),
+        "reason": pilot.reason,
+    }
+
+
+LISTS: dict[str, Callable[[Grid, Who, datetime], Iterable[Row]]] = {
+    "users": _users,
+    "usergroups": _user_groups,
+    "apps": _applications,
+    "sessions": _bags(Session),
+    "groups": _bags(Group),
+    "hosts": _hosts,
+    "sites": _sites,
+    "pilots": _pilots,
+}

@@ -1,0 +1,206 @@
+"""Pilots as objects of the grid: recorded within their site's caps, enrolled once, drained before they are removed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from desktopgrid.model.errors import (
+    AccessDenied,
+    AlreadyThere,
+    BadRequest,
+    LimitExceeded,
+    NotAuthenticated,
+    UnknownObject,
+)
+from desktopgrid.model.lifecycle import FINAL_PILOTS, PILOTS, PilotEvent, PilotStatus, after
+from desktopgrid.model.objects import Pilot, Site
+from desktopgrid.model.rights import UserLevel, Who
+from desktopgrid.server import changes as c
+from desktopgrid.server.dispatcher import check_uid, end_pilot
+from desktopgrid.server.state import Grid, Outcome, pilot_row
+from desktopgrid.wire import messages as m
+from desktopgrid.wire.proof import is_proved
+
+GRACE = timedelta(minutes=10)
+"""How long beyond its queue limit and wall time a pilot's record may stay open."""
+
+
+def submit(
+    grid: Grid, who: Who, session: str, asked: m.SubmitPilots, now: datetime, out: Outcome
+) -> dict[str, Any]:
+    """Pilots are recorded, all or none: the caps hold for everybody who asks, in the order in which they ask."""
+    site = grid.sites.get(asked.site)
+    if site is None:
+        known = ", ".join(sorted(grid.sites)) or "none"
+        raise UnknownObject(f"there is no site {asked.site!r}; sites are: {known}")
+    if not asked.pilots:
+        raise BadRequest("no pilots were asked for")
+    for stamp, verifier in asked.pilots.items():
+        if check_uid(stamp) in grid.pilots:
+            raise AlreadyThere(f"there is a pilot {stamp} already")
+        if len(verifier) != 64 or set(verifier) - set("0123456789abcdef"):
+            raise BadRequest("a verifier must be 64 hexadecimal digits")
+    if asked.wall_time <= 0 or asked.queue_limit <= 0:
+        raise BadRequest("queue_limit and wall_time are positive numbers of seconds")
+    check_caps(grid, site, len(asked.pilots), now)
+    deadline = now + timedelta(seconds=asked.queue_limit + asked.wall_time)
+    for stamp, verifier in asked.pilots.items():
+        pilot = Pilot(
+            stamp,
+            site.name,
+            who.user,
+            PilotStatus.SUBMITTED,
+            verifier,
+            now,
+            deadline,
+            asked.wall_time,
+        )
+        grid.pilots[stamp] = pilot
+        out.changes.append(
+            c.PilotInserted(
+                stamp,
+                site.name,
+                who.user,
+                pilot.status.value,
+                verifier,
+                now.timestamp(),
+                deadline.timestamp(),
+                asked.wall_time,
+            )
+        )
+    return {"site": site.name, "stamps": sorted(asked.pilots)}
+
+
+def check_caps(grid: Grid, site: Site, more: int, now: datetime) -> None:
+    """Raises LimitExceeded if ``more`` pilots would break a cap of ``site``, naming the cap."""
+    ours = [pilot for pilot in grid.pilots.values() if pilot.site == site.name]
+    open_ = [pilot for pilot in ours if pilot.status not in FINAL_PILOTS]
+    idle = [pilot for pilot in open_ if pilot.status is not PilotStatus.RUNNING]
+    recent = [pilot for pilot in ours if pilot.submitted_at > now - timedelta(hours=1)]
+    for have, cap, name in (
+        (len(open_), site.max_pilots, "max_pilots"),
+        (len(idle), site.max_idle, "max_idle"),
+        (len(recent), site.max_an_hour, "max_an_hour"),
+    ):
+        if have + more > cap:
+            raise LimitExceeded(
+                f"site {site.name}: {have} pilots count against {name} = {cap}; {more} more are too many"
+            )
+
+
+REPORTED = {
+    PilotStatus.WAITING: PilotEvent.QUEUED,
+    PilotStatus.RUNNING: PilotEvent.STARTED,
+    PilotStatus.DONE: PilotEvent.ENDED,
+    PilotStatus.FAILED: PilotEvent.FAILED,
+    PilotStatus.DELETED: PilotEvent.DELETED,
+    PilotStatus.ABORTED: PilotEvent.ABORTED,
+}
+
+
+def report(
+    grid: Grid, who: Who, session: str, asked: m.PilotReport, now: datetime, out: Outcome
+) -> dict[str, Any]:
+    """What a site says of pilots. Of one that is over nothing is believed any more."""
+    told: list[tuple[Pilot, PilotStatus | None, dict[str, str]]] = []
+    for stamp, said in asked.pilots.items():
+        pilot = _own_pilot(grid, who, stamp)
+        try:
+            status = PilotStatus(said["status"]) if said.get("status") else None
+        except ValueError:
+            words = ", ".join(s.value for s in PilotStatus)
+            raise BadRequest(
+                f"{said['status'][:40]!r} is no status of a pilot; they are {words}"
+            ) from None
+        told.append((pilot, status, said))
+    for pilot, status, said in told:
+        _believe(grid, pilot, status, said, now, out)
+    return {"stamps": {stamp: grid.pilots[stamp].status.value for stamp in asked.pilots}}
+
+
+def _believe(
+    grid: Grid,
+    pilot: Pilot,
+    status: PilotStatus | None,
+    said: dict[str, str],
+    now: datetime,
+    out: Outcome,
+) -> None:
+    if pilot.status in FINAL_PILOTS:
+        return
+    pilot = replace(
+        pilot,
+        reference=said.get("reference", pilot.reference)[:255],
+        reason=said.get("reason", pilot.reason)[:1000],
+    )
+    event = REPORTED.get(status) if status is not None else None
+    # A pilot whose worker speaks to us runs, whatever an older answer of the site says.
+    is_connected = pilot.host is not None and pilot.host in grid.scheduler.hosts
+    if event in (PilotEvent.QUEUED, PilotEvent.STARTED) and event is not None:
+        if status is not pilot.status and not (is_connected and event is PilotEvent.QUEUED):
+            pilot = replace(pilot, status=after(PILOTS, pilot.status, event))
+        event = None
+    grid.pilots[pilot.stamp] = pilot
+    if event is not None:
+        end_pilot(grid, pilot, event, pilot.reason, now, out)
+    else:
+        out.changes.append(pilot_row(pilot))
+
+
+def drain(
+    grid: Grid, who: Who, session: str, asked: m.DrainPilots, now: datetime, out: Outcome
+) -> dict[str, Any]:
+    """The first phase of a removal: the workers take no more tasks; who asked removes those that are idle."""
+    answers = {}
+    for stamp in asked.stamps:
+        pilot = _own_pilot(grid, who, stamp)
+        state = grid.scheduler.hosts.get(pilot.host) if pilot.host is not None else None
+        if state is None:
+            answers[stamp] = "gone" if pilot.status in FINAL_PILOTS else "unseen"
+            continue
+        if not state.is_draining:
+            state.is_draining = True
+            out.push(state.session, m.Drain("its pilot is to be removed"))
+        answers[stamp] = "busy" if state.tasks else "idle"
+    return {"pilots": answers}
+
+
+def _own_pilot(grid: Grid, who: Who, stamp: str) -> Pilot:
+    pilot: Pilot = grid.find("pilot", stamp)
+    if pilot.owner != who.user and who.level < UserLevel.SUPER:
+        raise AccessDenied(f"pilot {stamp} is another user's")
+    return pilot
+
+
+def authenticate(
+    grid: Grid, hello: m.Hello, nonce: str, now: datetime, out: Outcome
+) -> Who:
+    """Who the pilot is that says hello; raises NotAuthenticated.
+
+    The enrolment secret is good for one pilot: the one that named its own key with it. The same hello with the same
+    key is that pilot, whose welcome got lost.
+    """
+    pilot = grid.pilots.get(hello.identity)
+    if pilot is None or pilot.status in FINAL_PILOTS or now >= pilot.deadline_at + GRACE:
+        raise NotAuthenticated("the pilot is not known, or its time is over")
+    is_first = hello.proved_by == "enrolment"
+    verifier = pilot.verifier if is_first else pilot.session_verifier
+    if not verifier or not is_proved(
+        verifier, hello.proof, nonce, hello.kind, hello.identity, hello.session
+    ):
+        raise NotAuthenticated("the pilot is not known, or its time is over")
+    if is_first:
+        if len(hello.key) != 64 or set(hello.key) - set("0123456789abcdef"):
+            raise NotAuthenticated("a pilot names the verifier of its own key with its enrolment")
+        if pilot.session_verifier and pilot.session_verifier != hello.key:
+            out.notes.append(f"The enrolment secret of pilot {pilot.stamp} was used a second time")
+            raise NotAuthenticated("the enrolment secret has been used")
+        grid.pilots[pilot.stamp] = pilot = replace(pilot, session_verifier=hello.key)
+        out.changes.append(pilot_row(pilot))
+    owner = grid.users[pilot.owner]
+    if owner.is_revoked:
+        raise NotAuthenticated("the pilot is not known, or its time is over")
+    # Pilots are workers of the grid: public ones, or of their owner's user group (manual, 8.4).
+    return Who(pilot.owner, UserLevel.WORKER, owner.group)

@@ -1,0 +1,280 @@
+"""What the server keeps in memory: the live objects of its shard, and the rows that decisions about them leave behind.
+
+The grid is changed by dispatcher.py, requests.py and upkeep.py alone. It is made at start from what the database has, and made again
+whenever a commit failed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from desktopgrid.model.errors import UnknownObject
+from desktopgrid.model.objects import (
+    Application,
+    Credential,
+    Data,
+    Description,
+    Group,
+    Host,
+    Pilot,
+    Session,
+    Site,
+    Submission,
+    Task,
+    User,
+    UserGroup,
+    Work,
+    first_epoch,
+)
+from desktopgrid.model.rights import Who
+from desktopgrid.server import changes as c
+from desktopgrid.server.scheduler import HostState, Scheduler, demand_of
+from desktopgrid.wire.messages import Message
+
+REQUIRED_PERIODS = 3
+"""Alive periods of silence after which a host is lost."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the administrator set."""
+
+    alive_period: float = 60.0
+    max_open_works: int = 2_000_000
+    max_data_bytes: int = 1 << 40
+    longest_wall_time: int = 7 * 86_400
+    losses_per_retry: int = 10
+
+    @property
+    def lease(self) -> timedelta:
+        """How long a silent host keeps its tasks."""
+        return timedelta(seconds=REQUIRED_PERIODS * self.alive_period)
+
+
+@dataclass(eq=False)
+class Batch:
+    """A submission with open works: how many, how many it was in all, and who watches."""
+
+    submission: Submission
+    total: int = 0
+    open: int = 0
+    is_single: bool = False
+    watchers: set[str] = field(default_factory=set)
+
+    def names(self) -> Iterator[str]:
+        """The UIDs of its works."""
+        uid = self.submission.uid
+        return iter((uid,)) if self.is_single else (f"{uid}-{n}" for n in range(self.total))
+
+
+@dataclass(eq=False)
+class Outcome:
+    """What a decision leads to: rows to make durable, then messages to say to sessions."""
+
+    changes: list[c.Change] = field(default_factory=list)
+    pushes: list[tuple[str, Message]] = field(default_factory=list)
+    closing: list[tuple[str, str, str]] = field(default_factory=list)
+    """Sessions to end, with code and reason."""
+    notes: list[str] = field(default_factory=list)
+    """What an administrator should know, for the log."""
+
+    def push(self, session: str | None, message: Message) -> None:
+        """Say ``message`` in ``session`` once the changes are durable; nobody there: nothing."""
+        if session is not None:
+            self.pushes.append((session, message))
+
+
+class Grid:
+    """Everything that is alive in one shard."""
+
+    def __init__(self, policy: Policy, incarnation: int, sites: Mapping[str, Site]) -> None:
+        self.policy, self.incarnation, self.sites = policy, incarnation, sites
+        self.users: dict[str, User] = {}
+        self.logins: dict[str, str] = {}
+        self.user_groups: dict[str, UserGroup] = {}
+        self.credentials: dict[str, Credential] = {}
+        self.applications: dict[str, Application] = {}
+        self.datas: dict[str, Data] = {}
+        self.bags: dict[str, Session | Group] = {}
+        self.pilots: dict[str, Pilot] = {}
+        self.known_hosts: dict[str, Host] = {}
+        self.batches: dict[str, Batch] = {}
+        self.works: dict[str, Work] = {}
+        self.tasks: dict[str, Task] = {}
+        self.awaiting: dict[str, set[str]] = {}
+        """data -> works in DATAREQUEST that wait for it."""
+        self.scheduler = Scheduler(self.applications)
+        self.next_number = 1
+        self.next_epoch = first_epoch(incarnation)
+        self.counts = {"submitted": 0, "completed": 0, "failed": 0, "aborted": 0, "lost": 0}
+
+    # --- look-ups ---------------------------------------------------------------------------------------------------
+
+    def who(self, user: User) -> Who:
+        """``user`` as far as rights go."""
+        return Who(user.uid, user.level, user.group)
+
+    def owner_group(self, owner: str) -> str | None:
+        """The user group of ``owner``, which is that of what he owns."""
+        user = self.users.get(owner)
+        return user.group if user is not None else None
+
+    def find(self, kind: str, name: str) -> Any:
+        """The object of ``kind`` with this UID; raises UnknownObject."""
+        found = self.tables[kind].get(name)
+        if found is None or getattr(found, "is_deleted", False):
+            raise UnknownObject.named(kind, name)
+        return found
+
+    @property
+    def tables(self) -> dict[str, dict[str, Any]]:
+        """The objects of each kind."""
+        return {
+            "user": self.users,
+            "user group": self.user_groups,
+            "application": self.applications,
+            "data": self.datas,
+            "session": self.bags,
+            "group": self.bags,
+            "pilot": self.pilots,
+            "host": self.known_hosts,
+            "work": self.works,
+            "task": self.tasks,
+        }
+
+    def user_named(self, login: str) -> User | None:
+        """The user with this login."""
+        uid = self.logins.get(login)
+        return self.users[uid] if uid is not None else None
+
+    def new_epoch(self) -> int:
+        """An epoch that no task had before."""
+        self.next_epoch += 1
+        return self.next_epoch
+
+    # --- putting objects in place (loading, and after a decision) -----------------------------------------------------
+
+    def put_user(self, user: User) -> None:
+        """``user`` is as given from now on."""
+        self.users[user.uid] = user
+        self.logins[user.login] = user.uid
+        for share in self.scheduler.shares.values():
+            for queue in share.queues.values():
+                if queue.owner.uid == user.uid:
+                    queue.owner = user
+        for state in self.scheduler.hosts.values():
+            if state.who.user == user.uid:
+                state.who = self.who(user)
+        self.scheduler.rematch()
+
+    def put_application(self, application: Application) -> None:
+        """``application`` is as given from now on."""
+        self.applications[application.uid] = application
+        self.scheduler.rematch()
+
+    def put_batch(self, submission: Submission, total: int, is_single: bool) -> Batch:
+        """The batch of ``submission``, which has ``total`` works so far."""
+        batch = self.batches.get(submission.uid)
+        if batch is None:
+            batch = self.batches[submission.uid] = Batch(submission, is_single=is_single)
+        batch.total = max(batch.total, total)
+        return batch
+
+    def drop_work(self, work: Work) -> None:
+        """``work`` is final: memory needs it no more."""
+        del self.works[work.uid]
+        batch = self.batches[work.submission.uid]
+        batch.open -= 1
+        if not batch.open:
+            del self.batches[work.submission.uid]
+
+    def host_of(self, task: Task) -> HostState | None:
+        """The host that has ``task``."""
+        return self.scheduler.hosts.get(task.host)
+
+    def release(self, task: Task, now: datetime) -> None:
+        """``task`` is over: its host has room again, and its owner's share is charged."""
+        del self.tasks[task.uid]
+        work = self.works[task.work]
+        work.task = None
+        description = work.submission.description
+        state = self.host_of(task)
+        if state is not None and task.uid in state.tasks:
+            state.take_back(task, demand_of(description, work.submission.rights))
+        share = self.scheduler.share(work.submission.owner, now)
+        share.end(description.cores, task.created_at, now)
+
+
+def timestamp(at: datetime | None) -> float | None:
+    """``at`` as it stands in the database."""
+    return None if at is None else at.timestamp()
+
+
+_encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
+
+
+def description_text(description: Description) -> str:
+    """``description`` as it stands in the database: its fields but those at their default."""
+    return json.dumps(
+        {
+            name: getattr(description, name)
+            for name, field_ in Description.__dataclass_fields__.items()
+            if getattr(description, name) != field_.default
+        },
+        separators=(",", ":"),
+    )
+
+
+def arguments_text(arguments: tuple[str, ...]) -> str:
+    """``arguments`` as they stand in the database."""
+    return _encode(arguments).decode() if arguments else "[]"
+
+
+def host_row(host: Host) -> c.HostSaved:
+    """The row of ``host``."""
+    return c.HostSaved(
+        host.uid,
+        host.owner,
+        host.facts.name,
+        _encode(host.facts).decode(),
+        host.first_seen_at.timestamp(),
+        host.last_seen_at.timestamp(),
+        timestamp(host.ends_at),
+        host.pilot,
+    )
+
+
+def work_row(work: Work, ended_at: datetime | None = None, task: str | None = None) -> c.WorkUpdated:
+    """The row of ``work`` as it is now; ``task`` names the one whose result counts."""
+    live = work.task
+    return c.WorkUpdated(
+        work.uid,
+        work.status.value,
+        work.attempts,
+        work.failures,
+        live.uid if live is not None else task,
+        live.host if live is not None else None,
+        work.reason,
+        timestamp(ended_at),
+    )
+
+
+def pilot_row(pilot: Pilot, ended_at: datetime | None = None) -> c.PilotUpdated:
+    """The row of ``pilot`` as it is now."""
+    return c.PilotUpdated(
+        pilot.stamp,
+        pilot.status.value,
+        pilot.reference,
+        pilot.session_verifier,
+        pilot.host,
+        pilot.reason,
+        pilot.deadline_at.timestamp(),
+        pilot.tasks_done,
+        timestamp(ended_at),
+    )

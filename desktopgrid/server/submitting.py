@@ -1,0 +1,228 @@
+"""What a submission must look like, and what it leads to: works that wait, or that hosts with room are given at once."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from desktopgrid.model.errors import (
+    AccessDenied,
+    AlreadyThere,
+    BadRequest,
+    LimitExceeded,
+    UnknownObject,
+)
+from desktopgrid.model.lifecycle import WorkStatus
+from desktopgrid.model.objects import Application, Data, Description, Submission, Work
+from desktopgrid.model.rights import (
+    EXECUTE,
+    READ,
+    Reach,
+    Who,
+    grants,
+    may_refer,
+    reach_of,
+)
+from desktopgrid.server import changes as c
+from desktopgrid.server.dispatcher import check_uid, offer
+from desktopgrid.server.state import Grid, Outcome, arguments_text, description_text
+from desktopgrid.wire import messages as m
+
+LONGEST_REQUIREMENTS = 4096
+LONGEST_ARGUMENTS = 128 << 10
+MOST_CORES = 4096
+
+
+def submit(
+    grid: Grid, who: Who, session: str, asked: m.Submit, now: datetime, out: Outcome
+) -> dict[str, Any]:
+    """The works of a submission are stored and wait; nothing is, if anything is wrong with one of them."""
+    names = _names(asked)
+    application = _application(grid, who, asked.description.get("application"))
+    description = describe(asked.description, application.uid)
+    missing = _check_datas(grid, who, description, application.rights)
+    _check_bags(grid, who, description)
+    if len(grid.works) + len(names) > grid.policy.max_open_works:
+        raise LimitExceeded(
+            f"{len(grid.works)} works are open; the server takes {grid.policy.max_open_works}"
+        )
+    batch = grid.batches.get(asked.uid)
+    if batch is not None and batch.submission.owner != who.user:
+        raise AlreadyThere(f"there is a submission {asked.uid} already")
+    for name in names:
+        if name in grid.works:
+            raise AlreadyThere(f"there is a work {name} already")
+
+    if batch is None:
+        submission = Submission(asked.uid, who.user, description, application.rights, now)
+        # Further parts of a sweep come in messages of their own, and its row may be there already.
+        out.changes.append(
+            c.SubmissionInserted(
+                submission.uid,
+                who.user,
+                application.uid,
+                description.label,
+                description.session,
+                description.group,
+                description_text(description),
+                application.rights,
+                now.timestamp(),
+            )
+        )
+    else:
+        submission = batch.submission
+    batch = grid.put_batch(submission, asked.first + len(names), asked.single)
+    if asked.watch:
+        batch.watchers.add(session)
+    _insert(grid, who, batch.submission, names, asked.arguments, missing, now, out)
+    batch.open += len(names)
+    offer(grid, now, out)
+    return {"works": len(names), "runs_on": runs_on(grid, who, application)}
+
+
+def _names(asked: m.Submit) -> list[str]:
+    check_uid(asked.uid)
+    count = len(asked.arguments)
+    if not 0 < count <= m.MAX_WORKS:
+        raise BadRequest(f"{count} works in one message; 1 to {m.MAX_WORKS} are allowed")
+    if asked.single:
+        if count != 1 or asked.first:
+            raise BadRequest("a single work has one list of arguments and is the first")
+        return [asked.uid]
+    if not 0 <= asked.first <= 10**9 or len(asked.uid) > 50:
+        raise BadRequest("a sweep's UID has at most 50 characters and starts at 0 to 10^9")
+    return [f"{asked.uid}-{n}" for n in range(asked.first, asked.first + count)]
+
+
+def _insert(
+    grid: Grid,
+    who: Who,
+    submission: Submission,
+    names: list[str],
+    arguments: tuple[tuple[str, ...], ...],
+    missing: list[str],
+    now: datetime,
+    out: Outcome,
+) -> None:
+    status = WorkStatus.DATAREQUEST if missing else WorkStatus.WAITING
+    works = []
+    changes = out.changes
+    number = grid.next_number
+    for name, args in zip(names, arguments, strict=True):
+        work = Work(name, number, submission, args, status)
+        number += 1
+        works.append(work)
+        grid.works[name] = work
+        changes.append(
+            c.WorkInserted(name, work.number, submission.uid, arguments_text(args), status.value)
+        )
+    grid.next_number = number
+    for uid in missing:
+        grid.awaiting.setdefault(uid, set()).update(names)
+    if not missing:
+        grid.scheduler.add_many(works, grid.users[who.user], now)
+    grid.counts["submitted"] += len(works)
+
+
+def _application(grid: Grid, who: Who, name: Any) -> Application:
+    if not isinstance(name, str):
+        raise BadRequest("a description names its application")
+    found = grid.applications.get(name)
+    same = [found] if found is not None else list(grid.applications.values())
+    seen = [
+        a
+        for a in same
+        if (a.uid == name or a.name == name)
+        and not a.is_deleted
+        and grants(who, READ | EXECUTE, a.owner, grid.owner_group(a.owner), a.rights)
+    ]
+    if not seen:
+        raise UnknownObject.named("application", name)
+    application = min(seen, key=lambda a: (a.owner != who.user, a.uid))
+    if not grants(
+        who, EXECUTE, application.owner, grid.owner_group(application.owner), application.rights
+    ):
+        raise AccessDenied(f"you may not run application {name!r}")
+    return application
+
+
+def describe(fields: dict[str, Any], application: str) -> Description:
+    """The description that these fields make; raises BadRequest naming the field that is wrong."""
+    unknown = set(fields) - set(Description.__dataclass_fields__)
+    if unknown:
+        raise BadRequest(
+            f"a description has no {', '.join(sorted(unknown))};"
+            f" it has {', '.join(Description.__dataclass_fields__)}"
+        )
+    try:
+        made = msgspec.convert({**fields, "application": application}, Description)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"description: {error}") from None
+    for name, least, most in (
+        ("cores", 1, MOST_CORES),
+        ("memory_mib", 0, 1 << 30),
+        ("disk_mib", 0, 1 << 40),
+        ("wall_time", 0, 10**8),
+        ("priority", -1_000_000, 1_000_000),
+        ("retries", 0, 1000),
+    ):
+        value = getattr(made, name)
+        if not least <= value <= most:
+            raise BadRequest(f"{name} is {value}; {least} to {most} are allowed")
+    if len(made.requirements) > LONGEST_REQUIREMENTS:
+        raise BadRequest(
+            f"requirements of {len(made.requirements)} characters; at most {LONGEST_REQUIREMENTS}"
+        )
+    for name, _ in made.inputs:
+        if not _is_inside(name):
+            raise BadRequest(f"input {name[:80]!r} would not lie in the task's directory")
+    for pattern in made.outputs:
+        if not _is_inside(pattern):
+            raise BadRequest(f"output {pattern[:80]!r} would not lie in the task's directory")
+    return made
+
+
+def _is_inside(name: str) -> bool:
+    parts = name.split("/")
+    return bool(name) and "\0" not in name and "" not in parts and ".." not in parts
+
+
+def _check_datas(grid: Grid, who: Who, description: Description, rights: int) -> list[str]:
+    """The datas that have not arrived yet; raises where one is not there, not readable, or less open than the work (XW-AR-17)."""
+    missing = []
+    uids = [uid for _, uid in description.inputs]
+    uids += [uid for uid in (description.stdin, description.env) if uid is not None]
+    for uid in uids:
+        data: Data = grid.find("data", uid)
+        if not grants(who, READ, data.owner, grid.owner_group(data.owner), data.rights):
+            raise UnknownObject.named("data", uid)
+        if not may_refer(rights, data.owner == who.user, data.rights):
+            raise AccessDenied(
+                f"data {uid} is {reach_of(data.rights).value}, the work is {reach_of(rights).value}:"
+                " its worker could not read it"
+            )
+        if not data.is_available:
+            missing.append(uid)
+    return missing
+
+
+def _check_bags(grid: Grid, who: Who, description: Description) -> None:
+    for kind, uid in (("session", description.session), ("group", description.group)):
+        if uid is not None and grid.find(kind, uid).owner != who.user:
+            raise UnknownObject.named(kind, uid)
+
+
+RUNS_ON = {
+    Reach.PUBLIC: "The works are public: any public worker may take them, and your own workers.",
+    Reach.GROUP: "The works are your user group's: its workers may take them, and your own.",
+    Reach.PRIVATE: "The works are private: only workers that run under your own identity may take them.",
+}
+
+
+def runs_on(grid: Grid, who: Who, application: Application) -> str:
+    """Which workers may take works of ``application``, in a sentence, and how many of those are here."""
+    sentence = RUNS_ON[reach_of(application.rights)]
+    platforms = ", ".join(sorted(str(p) for p in application.executables))
+    return f"{sentence} Executables for: {platforms}."
