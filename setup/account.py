@@ -80,26 +80,39 @@ def snapshot(checkout: Path, account: Account, home: Path) -> Path:
     Root reads and the account writes, so that no link which the account made can lead root astray.
     """
     copy = home / f"checkout-{sha256(bytes(checkout)).hexdigest()[:8]}"
+    packed = pack(checkout)
+    account.do(lambda: unpack(packed, copy))
+    return copy
+
+
+def pack(checkout: Path) -> bytes:
+    """The sources in ``checkout`` as one archive, without histories and caches."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for path in sorted(checkout.iterdir()):
             archive.add(path, path.name, filter=_source_only)
-    packed.seek(0)
+    return packed.getvalue()
 
-    def unpack() -> None:
-        copy.mkdir(exist_ok=True)
-        with tarfile.open(fileobj=packed) as archive:
-            members = {member.name: member for member in archive}
-            for path in sorted(copy.glob("**/*"), reverse=True):
-                name = path.relative_to(copy)
-                if str(name) not in members and not NOT_SOURCE.intersection(name.parts):
-                    _remove(path)
-            for member in members.values():
-                if not _is_same(copy / member.name, member):
-                    archive.extract(member, copy)
 
-    account.do(unpack)
-    return copy
+def unpack(packed: bytes, copy: Path) -> None:
+    """Make ``copy`` hold what ``packed`` does, and the caches that it held before."""
+    copy.mkdir(exist_ok=True)
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        # we packed it ourselves; a Python before 3.11.4 knows no filters
+        archive.extraction_filter = getattr(tarfile, "fully_trusted_filter", None)
+        members = {member.name: member for member in archive}
+        for path in sorted(copy.glob("**/*"), reverse=True):
+            name = path.relative_to(copy)
+            if str(name) not in members and not NOT_SOURCE.intersection(name.parts):
+                _remove(path)
+        for member in members.values():
+            path = copy / member.name
+            if _is_same(path, member):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)
+            archive.extract(member, copy)
 
 
 def _source_only(member: tarfile.TarInfo) -> tarfile.TarInfo | None:

@@ -85,8 +85,8 @@ class PrivateApt:
             [*self._command, *arguments], cwd=self.archives, capture_output=True, text=True
         )
         if done.returncode:
-            reasons = [line for line in done.stderr.splitlines() if line.startswith("E:")]
-            reason = " ".join(reasons[:2]) or f"exit code {done.returncode}"
+            reasons = re.findall(r"^E: (.*)", done.stderr, re.M)
+            reason = reasons[0].strip() if reasons else f"exit code {done.returncode}"
             raise Unavailable(f"apt-get {arguments[0]}: {reason}")
         return done.stdout
 
