@@ -69,7 +69,7 @@ DECIDING = (
 )
 DOING = """
     asyncio concurrent fcntl http io logging mmap multiprocessing os pathlib.Path pathlib.PosixPath
-    queue random sched select selectors shutil signal socket socketserver sqlalchemy sqlite3 ssl
+    queue random sched select selectors shutil socket socketserver sqlalchemy sqlite3 ssl
     subprocess tempfile threading time urllib.request
 """.split()  # noqa: SIM905 - thirty lines would say no more
 MAY_DO = {
