@@ -19,7 +19,7 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench import scenarios
-from bench.simulated import Identity
+from desktopgrid.link.identity import Identity
 
 # Scenario: its function, and its options with their types; a list is written with commas.
 Scenario = Callable[..., Coroutine[Any, Any, dict[str, Any]]]

@@ -23,13 +23,13 @@ from bench.simulated import (
     AT_ONCE,
     Client,
     Fleet,
-    Identity,
     Worker,
     connect_workers,
     each_of,
     http_session,
     stay_alive,
 )
+from desktopgrid.link.identity import Identity
 from desktopgrid.wire import messages as m
 
 MICROSECONDS = 1e6

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import random
-import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import aiohttp
 
+from desktopgrid.link.identity import Identity
+from desktopgrid.link.tls import pinned
+from desktopgrid.model.errors import RemoteProtocolError
 from desktopgrid.model.objects import Facts, digest, new_uid
+from desktopgrid.server.codec import CODEC
 from desktopgrid.wire import messages as m
-from desktopgrid.wire.codec import STDLIB, frame_of
+from desktopgrid.wire.codec import frame_of
 from desktopgrid.wire.exchange import CLIENT, SERVER, WORKER, Exchange
 from desktopgrid.wire.proof import prove
 
@@ -38,29 +39,10 @@ class RefusedByServer(Exception):
     """The server refused the handshake or ended the session; the text is its reason."""
 
 
-@dataclass(frozen=True)
-class Identity:
-    """Who connects, and where to: the content of an identity file."""
-
-    servers: tuple[str, ...]
-    kind: str
-    identity: str
-    secret: str
-    ca: str
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """The identity that ``path`` holds."""
-        content = json.loads(path.read_text())
-        names = ("kind", "identity", "secret", "ca")
-        return cls(tuple(content["servers"]), *(content[name] for name in names))
-
-
 @contextlib.asynccontextmanager
 async def http_session(identity: Identity) -> AsyncIterator[aiohttp.ClientSession]:
     """An HTTP client that trusts the grid's CA alone, with as many connections as are asked for."""
-    context = ssl.create_default_context(cadata=identity.ca)
-    connector = aiohttp.TCPConnector(ssl=context, limit=0)
+    connector = aiohttp.TCPConnector(ssl=pinned(identity.ca), limit=0)
     async with aiohttp.ClientSession(identity.servers[0], connector=connector) as http:
         yield http
 
@@ -72,7 +54,7 @@ class Link:
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse, welcome: m.Welcome) -> None:
         self.socket, self.welcome = socket, welcome
-        self.exchange = Exchange(self.me, SERVER, STDLIB)
+        self.exchange = Exchange(self.me, SERVER, CODEC)
         self.exchange.received = 0
         self._reading = asyncio.ensure_future(self._read())
 
@@ -93,7 +75,7 @@ class Link:
             software="bench",
             **hello,
         )
-        await socket.send_bytes(frame_of(0, [STDLIB.encode(said, 0)]))
+        await socket.send_bytes(frame_of(0, [CODEC.encode(said, 0)]))
         return socket, _only(await socket.receive_bytes(), m.Welcome)
 
     def hear(self, sequence: int, message: m.Message) -> None:
@@ -124,10 +106,12 @@ class Link:
     async def _read(self) -> None:
         exchange = self.exchange
         async for frame in self.socket:
-            _, raws = STDLIB.split(frame.data)
-            if raws and raws[0][0] == m.Refused.verb:
-                raise RefusedByServer(str(raws[0][2]))
-            for sequence, message in exchange.receive(frame.data):
+            try:
+                heard = exchange.receive(frame.data)
+            except RemoteProtocolError:
+                _refuse_refusal(frame.data)
+                raise
+            for sequence, message in heard:
                 self.hear(sequence, message)
                 exchange.handled(sequence)
             self.after_frame()
@@ -135,10 +119,18 @@ class Link:
 
 
 def _only(frame: bytes, kind: type[Any]) -> Any:
-    _, [(verb, _, body)] = STDLIB.split(frame)
-    if verb != kind.verb:
-        raise RefusedByServer(str(body))
-    return STDLIB.body(kind, body)
+    _refuse_refusal(frame)
+    _, [(_, _, body)] = CODEC.split(frame)
+    return CODEC.body(kind, body)
+
+
+def _refuse_refusal(frame: bytes) -> None:
+    _, raws = CODEC.split(frame)
+    for verb, _, body in raws:
+        if verb == m.Refused.verb:
+            refused = CODEC.body(m.Refused, body)
+            assert isinstance(refused, m.Refused)
+            raise RefusedByServer(f"{refused.code}: {refused.reason}")
 
 
 @dataclass
@@ -211,7 +203,7 @@ class Worker(Link):
 
     async def say_alive(self) -> None:
         """Renew the lease."""
-        alive = STDLIB.encode(m.Alive(), 0)
+        alive = CODEC.encode(m.Alive(), 0)
         await self.socket.send_bytes(frame_of(self.exchange.acknowledged, [alive]))
 
     def after_frame(self) -> None:
