@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -180,15 +180,14 @@ class LoopbackPool:
         pid = self._master()
         if pid is None:
             return
-        family = [pid, *_descendants(pid)]
-        started_at = {member: _started_at(member) for member in family}
+        family = {member: _started_at(member) for member in [pid, *_descendants(pid)]}
         os.kill(pid, signal.SIGQUIT)  # HTCondor's fast shutdown
-        if not self._wait_until_gone(pid, time.monotonic() + STOP_SECONDS):
-            for member, when in started_at.items():
-                if when is not None and _started_at(member) == when:
+        if not self._wait_until_gone({pid: family[pid]}):
+            for member, started_at in family.items():
+                if started_at is not None and _started_at(member) == started_at:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(member, signal.SIGKILL)
-            self._wait_until_gone(pid, time.monotonic() + STOP_SECONDS)
+            self._wait_until_gone(family)
         (self.directory / "master.pid").unlink(missing_ok=True)
         sockets = self.directory / "sockets"
         if sockets.is_symlink():
@@ -262,13 +261,13 @@ class LoopbackPool:
             str(self.directory), f"after {START_SECONDS:.0f} s it shows {sorted(seen)} only"
         )
 
-    def _wait_until_gone(self, pid: int, deadline: float) -> bool:
+    def _wait_until_gone(self, processes: Mapping[int, str | None]) -> bool:
+        deadline = time.monotonic() + STOP_SECONDS
         while time.monotonic() < deadline:
-            if self._process is not None and self._process.poll() is not None:
+            self._reap()
+            if not any(when and _started_at(pid) == when for pid, when in processes.items()):
                 return True
-            if _started_at(pid) is None:
-                return True
-            time.sleep(0.05)
+            time.sleep(0.02)
         return False
 
     def _master(self) -> int | None:
@@ -276,9 +275,12 @@ class LoopbackPool:
             pid, started_at = (self.directory / "master.pid").read_text().split()
         except (OSError, ValueError):
             return None
+        self._reap()
+        return int(pid) if _started_at(int(pid)) == started_at else None
+
+    def _reap(self) -> None:
         if self._process is not None:
             self._process.poll()  # or a dead master stays there as a zombie
-        return int(pid) if _started_at(int(pid)) == started_at else None
 
     def _first_line(self, name: str) -> str:
         try:

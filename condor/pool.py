@@ -5,6 +5,9 @@ opened with one token is used again for the next request to that schedd, whateve
 configured by then (measured, 23.9 and 25.14). So calls take turns, each puts its own identity in
 force first, and ``ping``, which always opens a new session, makes the change stick.
 
+A schedd that hangs is given up after 20 s (a query) or 60 s (anything else), by HTCondor's own
+timeouts; one that is not there, at once.
+
 ``_CONDOR_*`` variables count only until htcondor2 is imported; after that, ``htcondor2.param``.
 """
 
