@@ -1,7 +1,7 @@
 """Opening the grid's database, and transactions on it.
 
-The default is SQLite in the grid's directory: a write-ahead log, synced to disk at each commit before
-it returns (``synchronous=FULL``), and one server at a time by a lock on the directory. Any other
+The default is SQLite in the grid's directory: a write-ahead log, synced to disk before a commit
+returns (``synchronous=FULL``), and one server at a time by a lock on the directory. Any other
 database is named by URL.
 """
 
@@ -60,10 +60,10 @@ class DirectoryLock:
             self._descriptor = -1
 
 
-def open(place: Home | str, *, exclusive: bool = True) -> Engine:  # noqa: A001
+def open(place: Home | str, *, exclusive: bool = True) -> Engine:
     """The database of a grid's home, or the one with this URL; its tables may not be there yet.
 
-    For a home the directory is locked until the engine is disposed of, unless ``exclusive`` is false;
+    A home's directory is locked until the engine is disposed of, unless ``exclusive`` is false;
     raises Unavailable if another process has the lock.
     """
     if isinstance(place, str):

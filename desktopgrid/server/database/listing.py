@@ -54,7 +54,7 @@ class Page(NamedTuple):
 
 @dataclass(frozen=True)
 class Kind:
-    """How objects of a kind are listed. ``number`` orders them, ``names`` are what ``uids`` means."""
+    """How objects of a kind are listed. ``number`` orders them, ``uids`` are names of theirs."""
 
     source: FromClause
     number: Column[int]
@@ -63,7 +63,8 @@ class Kind:
     fields: tuple[str, ...]
     """The columns that a ``where`` may name."""
     visible: Callable[[Who], ColumnElement[bool]]
-    present: ColumnElement[bool] = true()
+    present: ColumnElement[bool] | None = None
+    """What an object must be to be listed at all."""
     decode: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
 
 
@@ -304,14 +305,14 @@ def list_objects(
     who: Who | None = None,
     *,
     uids: Iterable[str] = (),
-    where: Mapping[str, Any] = {},  # noqa: B006 - never changed
+    where: Mapping[str, Any] | None = None,
     limit: int = 1_000,
     after: str | None = None,
 ) -> Page:
     """A page of the objects of ``kind`` that ``who`` may see (None: all), newest first.
 
-    ``uids`` narrows to objects of these UIDs or names, or of these submissions or works; ``where`` to
-    those whose fields are so. Raises BadRequest on an unknown kind, field or token.
+    ``uids`` narrows to objects of these UIDs or names, or of these submissions or works, ``where``
+    to those whose fields are so. Raises BadRequest on an unknown kind, field or token.
     """
     listed = KINDS.get(kind)
     if listed is None:
@@ -320,7 +321,7 @@ def list_objects(
     wanted = (
         select(listed.number.label("number"), *_labelled(listed.columns))
         .select_from(listed.source)
-        .where(listed.present, visible_to(who, kind), *_narrowed(kind, listed, where))
+        .where(visible_to(who, kind), *_narrowed(kind, listed, where))
         .order_by(listed.number.desc())
         .limit(limit + 1)
     )
@@ -347,9 +348,13 @@ def _labelled(columns: Mapping[str, ColumnElement[Any]]) -> list[ColumnElement[A
     return [column.label(name) for name, column in columns.items()]
 
 
-def _narrowed(kind: str, listed: Kind, where: Mapping[str, Any]) -> list[ColumnElement[bool]]:
-    conditions = []
-    for name, value in where.items():
+def _narrowed(
+    kind: str, listed: Kind, where: Mapping[str, Any] | None
+) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if listed.present is not None:
+        conditions.append(listed.present)
+    for name, value in (where or {}).items():
         if name not in listed.fields:
             known = ", ".join(listed.fields)
             raise BadRequest(f"{kind} cannot be asked for by {name[:40]!r}; fields are {known}")

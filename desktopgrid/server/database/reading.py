@@ -320,7 +320,7 @@ def _next_number(connection: Connection, shard: int) -> int:
     return first + 1 if last is None else int(last) + 1
 
 
-def _streamed(connection: Connection, wanted: Select[Any]) -> Iterator[Row[Any]]:
+def _streamed(connection: Connection, wanted: Select[Any]) -> Iterator[Any]:
     for part in connection.execution_options(yield_per=STREAMED).execute(wanted).partitions():
         yield from part
 
@@ -399,7 +399,7 @@ _KEYS = {
 
 
 def taken(connection: Connection, kind: str, uids: Iterable[str]) -> set[str]:
-    """Which of ``uids`` objects of ``kind`` have or had, also those that no memory holds any more."""
+    """Which of ``uids`` an object of ``kind`` has, or had; memory does not hold those of old."""
     key = _KEYS[kind]
     everything = list(uids)
     found: set[str] = set()
@@ -409,11 +409,27 @@ def taken(connection: Connection, kind: str, uids: Iterable[str]) -> set[str]:
     return found
 
 
+def owner_of_submission(connection: Connection, uid: str) -> str | None:
+    """Who sent the submission of this name, or None where there is none."""
+    found = select(submissions.c.owner).where(submissions.c.uid == uid)
+    owner: str | None = connection.execute(found).scalar()
+    return owner
+
+
+def owner_of_submission(connection: Connection, uid: str) -> str | None:
+    """Whose submission ``uid`` is, whether its works are over or not; None if there is none."""
+    wanted = select(submissions.c.owner).where(submissions.c.uid == uid)
+    found: str | None = connection.execute(wanted).scalar()
+    return found
+
+
 __all__ = [
     "RecordedReply",
     "Snapshot",
     "list_objects",
     "load",
+    "owner_of_submission",
+    "owner_of_submission",
     "results",
     "taken",
     "visible_to",

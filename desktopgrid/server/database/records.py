@@ -18,7 +18,6 @@ from desktopgrid.server.database import schema
 from desktopgrid.server.database.engine import Refused
 from desktopgrid.server.database.statements import HOW, WORK_GOES_ON, Row, Written, compiled
 
-
 _SUBMISSION = changes.WorkInserted._fields.index("submission")
 
 

@@ -1,8 +1,8 @@
 """The statement that writes each kind of change, as text that the driver takes as it is.
 
-SQLAlchemy says how the statement reads in a database's dialect; that is asked once. What runs is the
-driver's own executemany over plain tuples, which costs half of what Core's does. The one thing to do
-for each row is to put its fields in the order in which the statement wants them.
+SQLAlchemy says how the statement reads in a database's dialect; that is asked once. What runs is
+the driver's own executemany over plain tuples, which costs half of what Core's does. The one thing
+to do for each row is to put its fields in the order in which the statement wants them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Dialect,
-    Executable,
     Table,
     bindparam,
     delete,
@@ -25,13 +24,14 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.sql.dml import UpdateBase
 
 from desktopgrid.server import changes
 from desktopgrid.server.database import schema
 
 Row = tuple[Any, ...]
 Bound = dict[str, ColumnElement[Any]]
-Build = Callable[[Dialect, Table, Bound, tuple[str, ...]], Executable]
+Build = Callable[[Dialect, Table, Bound, tuple[str, ...]], UpdateBase]
 
 
 class Statement(NamedTuple):
@@ -60,16 +60,26 @@ class Written(NamedTuple):
     build: Build
 
 
-def _insert(dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]) -> Executable:
+def _insert(dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]) -> UpdateBase:
     return insert(table).inline().values(bound)
 
 
-def _update(dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]) -> Executable:
+def _insert_new(
+    dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]
+) -> Executable:
+    """Insert where there is no such row yet. For what clients name: no name of theirs may make a commit fail."""
+    if dialect.name in ("mysql", "mariadb"):
+        return insert(table).values(bound).prefix_with("IGNORE")
+    kind = sqlite.insert if dialect.name == "sqlite" else postgresql.insert
+    return kind(table).values(bound).on_conflict_do_nothing()
+
+
+def _update(dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]) -> UpdateBase:
     values = {name: value for name, value in bound.items() if name not in (*key, "shard")}
     return update(table).where(*(table.c[name] == bound[name] for name in key)).values(values)
 
 
-def _save(dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]) -> Executable:
+def _save(dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]) -> UpdateBase:
     """Insert, or where a row has that key already, make it read so."""
     others = [name for name in bound if name not in (*key, "shard")]
     if dialect.name in ("mysql", "mariadb"):
@@ -82,7 +92,7 @@ def _save(dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]) ->
     )
 
 
-def _forget(dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]) -> Executable:
+def _forget(dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]) -> UpdateBase:
     return delete(table).where(
         table.c.session == bound["session"], table.c.sequence <= bound["sequence"]
     )
@@ -109,26 +119,26 @@ HOW: dict[type[changes.Change], Written] = {
         (changes.DataSaved, schema.datas, _save, "uid"),
         (changes.ApplicationSaved, schema.applications, _save, "uid"),
         (changes.ExecutableSaved, schema.executables, _save, "application", "cpu", "os"),
-        (changes.BagInserted, schema.bags, _insert),
+        (changes.BagInserted, schema.bags, _insert_new),
         (changes.HostSaved, schema.hosts, _save, "uid"),
-        (changes.PilotInserted, schema.pilots, _insert),
+        (changes.PilotInserted, schema.pilots, _insert_new),
         (changes.PilotUpdated, schema.pilots, _update, "stamp"),
-        (changes.SubmissionInserted, schema.submissions, _insert),
+        (changes.SubmissionInserted, schema.submissions, _insert_new),
         (changes.WorkUpdated, schema.works, _update, "uid"),
         (changes.WorkRemoved, schema.works, _update, "uid"),
         (changes.TaskInserted, schema.tasks, _insert),
         (changes.TaskUpdated, schema.tasks, _update, "uid"),
         (changes.TaskRegistered, schema.tasks, _update, "uid"),
-        (changes.ReplyRecorded, schema.replies, _insert),
+        (changes.ReplyRecorded, schema.replies, _insert_new),
         (changes.RepliesForgotten, schema.replies, _forget, "session"),
     )
 }
 """How each kind of change is written, one entry for each of :data:`changes.ORDER`."""
 
-HOW[changes.WorkInserted] = _written(changes.WorkInserted, schema.works, _insert, more=("owner",))
+HOW[changes.WorkInserted] = _written(changes.WorkInserted, schema.works, _insert_new, more=("owner",))
 
 WORK_GOES_ON = _written(changes.WorkUpdated, schema.works, _update, "uid", without=("ended_at",))
-"""An update of a work that is not over: leaves ``ended_at`` alone, and so the index of live works."""
+"""An update of a work that is not over: ``ended_at`` is let alone, and so is the index over it."""
 
 
 @lru_cache(maxsize=256)
@@ -137,11 +147,11 @@ def compiled(dialect: Dialect, shard: int, how: Written) -> Statement:
     bound: Bound = {
         name: bindparam(f"b_{name}", type_=how.table.c[name].type) for name in how.fields
     }
-    if how.build in (_insert, _save) and "shard" in how.table.c:
+    if how.build in (_insert, _insert_new, _save) and "shard" in how.table.c:
         bound["shard"] = literal_column(str(int(shard)))
     statement = how.build(dialect, how.table, bound, how.key)
     text = statement.compile(dialect=_positional(dialect))
-    placeholders: list[str] = text.positiontup  # type: ignore[attr-defined]
+    placeholders = text.positiontup or []
     positions = [how.fields.index(name.removeprefix("b_")) for name in placeholders]
     return Statement(str(text), itemgetter(*positions), how.build is _update)
 
