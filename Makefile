@@ -39,7 +39,7 @@ check-map:
 	@$(RUN) pytest --quiet tests/test_architecture.py
 
 bench: ## measure us beside our peers and the machine's limits; writes bench/latest.json
-	@$(RUN) --with htcondor --result bench/latest.json python bench/run.py
+	@$(RUN) --with htcondor --with compiler --result bench/latest.json python bench/run.py
 
 soak: ## run the long tests: kill everything at random, a hundred times
 	@$(RUN) $(REAL) pytest -m soak tests/soak

@@ -37,6 +37,7 @@ class DebianSet:
     ``variable`` tells our code and tests where ``target`` is, a path inside the prefix. ``proof``
     is a command of the prefix that must run and prints a version. ``libraries`` are directories
     beyond the usual ones; ``drop`` matches libraries of the closure that the program can spare.
+    ``script`` is written to ``target``, with the prefix in place of PREFIX.
     """
 
     suite: str
@@ -46,6 +47,7 @@ class DebianSet:
     target: str = ""
     libraries: tuple[str, ...] = ()
     drop: str = "$^"
+    script: str = ""
 
 
 # Libraries for maintainer scripts, for helper scripts in other languages, or for the base system.
@@ -57,6 +59,15 @@ HTCONDOR_DROP = (
     r"lib(acl|attr|audit|blkid|boost-python|bsd|bz2|cap-ng|crypt1|db5|gdbm|lz4|lzma|md0|mount|ncurses"
     r"|pam|pcre2-(16|32|posix)|python|readline|seccomp|selinux|smartcols|systemd|tinfo|xxhash)"
 )
+
+# It compiles and links one file to a program of the host: `cc -o program program.c`.
+COMPILER = """\
+#!/bin/sh
+lib=$(echo PREFIX/usr/lib/*-linux-gnu) include=PREFIX/usr/include
+exec PREFIX/usr/bin/tcc -B$lib/tcc -nostdlib -nostdinc \\
+    -I$lib/tcc/include -I$include/${lib##*/} -I$include \\
+    $lib/crt1.o $lib/crti.o "$@" $lib/tcc/libtcc1.a PREFIX/lib/${lib##*/}/libc.so.6 $lib/crtn.o
+"""
 
 SETS = {
     "htcondor": DebianSet(
@@ -88,6 +99,16 @@ SETS = {
         variable="GLIDEBRIDGE_PYTHON39",
         proof=("usr/bin/python3.9", "--version"),
         target="usr/bin/python3.9",
+    ),
+    # For the loops in C that benchmarks hold us against.
+    "compiler": DebianSet(
+        suite="bookworm",
+        packages=("tcc", "libc6-dev", "linux-libc-dev"),
+        variable="GLIDEBRIDGE_CC",
+        proof=("usr/bin/tcc", "-v"),
+        target="cc",
+        drop="lib(com-err|crypt|gssapi|k5|key|krb|nsl|ssl|tirpc|gcc)",
+        script=COMPILER,
     ),
 }
 
@@ -130,6 +151,10 @@ def _build(name: str, wanted: DebianSet, prefix: Path, patchelf: Path) -> None:
             for junk in unfinished.glob(pattern):
                 shutil.rmtree(junk)
         _patch(unfinished, prefix, wanted, patchelf)
+        if wanted.script:
+            script = unfinished / wanted.target
+            script.write_text(wanted.script.replace("PREFIX", str(prefix)))
+            script.chmod(0o755)
         shutil.rmtree(prefix, ignore_errors=True)
         unfinished.rename(prefix)
     finally:
