@@ -5,6 +5,7 @@ Needs a C compiler, and is left out where there is none.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -41,7 +42,7 @@ class SpawnLoop:
 @contextmanager
 def compiled() -> Iterator[SpawnLoop]:
     """The loop, compiled into a temporary directory."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
+    compiler = shutil.which("cc") or shutil.which("gcc") or os.environ.get("GLIDEBRIDGE_CC")
     if compiler is None:
         raise side.Unavailable("there is no C compiler (cc)")
     with tempfile.TemporaryDirectory(prefix="spawn-loop-") as directory:
