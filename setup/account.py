@@ -12,7 +12,6 @@ import pwd
 import shutil
 import subprocess
 import tarfile
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -48,7 +47,7 @@ class Account:
         return path
 
     def do(self, act: Callable[[], None]) -> None:
-        """Call ``act`` in a child process that has become this account."""
+        """Call ``act`` in a child process that has become this account; raises SetupError."""
         child = os.fork()
         if child == 0:
             status = 1
@@ -58,12 +57,14 @@ class Account:
                 os.setuid(self.uid)
                 act()
                 status = 0
-            except BaseException:
-                traceback.print_exc()
+            except OSError as error:
+                say(str(error))
             finally:
                 os._exit(status)
         if os.waitpid(child, 0)[1]:
-            raise SetupError(f"the account {self.name} cannot be used on this host")
+            raise SetupError(
+                f"root cannot work as {self.name} here; call make as an ordinary user instead"
+            )
 
 
 def unprivileged() -> Account | None:

@@ -105,7 +105,9 @@ def _interpreter() -> str:
     Root's tests run in an unprivileged account, which cannot read a Python under /root.
     """
     account = unprivileged()
-    candidates = [sys.executable, "/usr/bin/python3"]
+    if account is not None:
+        account.do(lambda: None)
+    candidates = list(dict.fromkeys([sys.executable, "/usr/bin/python3"]))
     for candidate in candidates:
         ask = [candidate, "-c", "import sys; print(sys.prefix, sys.version_info >= (3, 11))"]
         own = _output(ask)
