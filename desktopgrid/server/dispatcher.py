@@ -395,6 +395,8 @@ def host_arrived(
     state = scheduler.hosts.get(host.uid)
     lease_ends_at = now + grid.policy.lease
     if state is None:
+        # Given up as lost, it may be, while its session was kept: what it holds is not its any more.
+        resumed = False
         state = scheduler.hosts[host.uid] = HostState(host, who, hello.session, lease_ends_at)
     elif state.session != hello.session and state.is_connected and state.session is not None:
         out.closing.append((state.session, "replaced", "another session of this host was opened"))

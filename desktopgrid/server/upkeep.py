@@ -33,6 +33,8 @@ def lose_silent_hosts(grid: Grid, now: datetime, out: Outcome) -> None:
     for state in list(grid.scheduler.hosts.values()):
         if now >= state.lease_ends_at:
             out.notes.append(f"Lost host {state.host.uid} with {len(state.tasks)} tasks: it went silent")
+            if state.session is not None:
+                out.closing.append((state.session, "lost", "nothing was heard for too long"))
             host_left(grid, state, TaskEvent.LOST, "its host went silent", now, out)
 
 

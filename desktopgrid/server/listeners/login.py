@@ -1,0 +1,78 @@
+"""The doors that need no session: logging in with a password, and asking whether the server serves."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+from aiohttp import web
+
+from desktopgrid.model.errors import BadRequest
+from desktopgrid.model.objects import Credential, new_uid
+from desktopgrid.server.listeners.clock import utc_now
+from desktopgrid.server.requests import save_credential
+from desktopgrid.wire.proof import new_secret, verifier_of
+
+if TYPE_CHECKING:
+    from desktopgrid.server.listeners.service import Service
+
+logger = logging.getLogger(__name__)
+
+LONGEST_LIFETIME = 365 * 86_400
+LIFETIME = 30 * 86_400
+LONGEST_BODY = 4096
+
+
+class Login(msgspec.Struct):
+    """The body of a login."""
+
+    login: str
+    password: str
+    lifetime: int = LIFETIME
+
+
+async def login(request: web.Request) -> web.Response:
+    """A token for who knows the password; the secret is in the answer and nowhere else."""
+    service: Service = request.app["service"]
+    content = await request.content.read(LONGEST_BODY + 1)
+    if len(content) > LONGEST_BODY:
+        raise BadRequest(f"a login has at most {LONGEST_BODY} bytes")
+    try:
+        asked = msgspec.json.decode(content, type=Login)
+    except msgspec.MsgspecError as error:
+        raise BadRequest(f"login: {error}") from None
+    if not 0 < asked.lifetime <= LONGEST_LIFETIME:
+        raise BadRequest(f"lifetime is 1 to {LONGEST_LIFETIME} seconds")
+    user = await service.check_password(asked.login, asked.password)
+    secret, now = new_secret(), utc_now()
+    token = Credential(
+        new_uid(),
+        user.uid,
+        "token",
+        verifier_of(secret),
+        now,
+        now + timedelta(seconds=asked.lifetime),
+    )
+    service.core.change(lambda grid, out: save_credential(grid, token, out))
+    await service.until_durable()
+    logger.info("User %s logged in and has token %s", user.login, token.uid)
+    return web.json_response(
+        {"token": token.uid, "secret": secret, "user": user.login, "level": int(user.level)}
+    )
+
+
+async def status(request: web.Request) -> web.Response:
+    """Whether the server serves; 503 with the reason if not."""
+    service: Service = request.app["service"]
+    core = service.core
+    return web.json_response(
+        {
+            "status": "serving",
+            "server": service.name,
+            "incarnation": core.grid.incarnation,
+            "open_works": len(core.grid.works),
+            "hosts": len(core.grid.scheduler.hosts),
+        }
+    )

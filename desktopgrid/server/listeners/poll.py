@@ -1,0 +1,137 @@
+"""The door for peers behind proxies that break WebSockets: the same frames, one in and one out a POST (docs/protocol.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections import deque
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from desktopgrid.model.errors import GridError, LimitExceeded
+from desktopgrid.server.core import Peer
+from desktopgrid.server.listeners.link import (
+    HELLO_PATIENCE,
+    MOST_BUFFERED,
+    challenge,
+    plain_frame,
+    read_hello,
+    refusal,
+)
+from desktopgrid.wire import messages as m
+from desktopgrid.wire.codec import frame_of
+
+if TYPE_CHECKING:
+    from desktopgrid.server.listeners.service import Service
+
+logger = logging.getLogger(__name__)
+
+LONGEST_WAIT = 30.0
+GONE_AFTER = 90.0
+"""Seconds without a POST after which the connection is gone."""
+MOST_LINKS = 20_000
+LINK_HEADER = "Glidebridge-Link"
+WAIT_HEADER = "Glidebridge-Wait"
+
+
+class PollLink:
+    """One connection of polls: what waits to be fetched, and whose it is once it has said hello."""
+
+    def __init__(self, service: Service, nonce: str) -> None:
+        self.service, self.nonce = service, nonce
+        self.peer: Peer | None = None
+        self.frames: deque[bytes] = deque()
+        self.is_closed = False
+        self._news = asyncio.Event()
+        self._waiting_for = 0
+        self._buffered = 0
+        self._turn = asyncio.Lock()
+        self._expiry = asyncio.get_running_loop().call_later(HELLO_PATIENCE, self.end)
+
+    def send(self, frame: bytes) -> None:
+        """Keep ``frame`` for the next POST."""
+        self.frames.append(frame)
+        self._buffered += len(frame)
+        if self._buffered > MOST_BUFFERED:
+            self.end()
+        self._news.set()
+
+    def close(self, code: str, reason: str) -> None:
+        """Tell the peer why, and end."""
+        self.send(plain_frame(m.Refused(code, reason)))
+        self.is_closed = True
+
+    def end(self) -> None:
+        """The connection is gone."""
+        self.is_closed = True
+        self._expiry.cancel()
+        self._news.set()
+        links: dict[str, PollLink] = self.service.poll_links
+        for name in [name for name, link in links.items() if link is self]:
+            del links[name]
+        if self.peer is not None and self.peer.send == self.send:
+            self.service.disconnected(self.peer)
+
+    async def post(self, frame: bytes, wait: float) -> bytes:
+        """Handle ``frame`` and give the next one back, or an empty one after ``wait`` seconds."""
+        self._expiry.cancel()
+        self._expiry = asyncio.get_running_loop().call_later(
+            LONGEST_WAIT + GONE_AFTER, self.end
+        )
+        self._waiting_for += 1
+        mine = self._waiting_for
+        self._news.set()  # an earlier POST that still waits ends its waiting
+        async with self._turn:
+            if frame:
+                await self._handle(frame)
+            if not self.frames and not self.is_closed and mine == self._waiting_for:
+                self._news.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), wait)
+        if not self.frames:
+            return frame_of(self.peer.exchange.acknowledged if self.peer else 0, ())
+        first = self.frames.popleft()
+        self._buffered -= len(first)
+        return first
+
+    async def _handle(self, frame: bytes) -> None:
+        try:
+            if self.peer is not None:
+                await self.service.frame(self.peer, frame)
+                return
+            peer, welcome = await self.service.open(read_hello(frame), self.nonce)
+            self.peer = peer
+            self.send(plain_frame(welcome))
+            self.service.attach(peer, self.send, self.close)
+        except GridError as error:
+            logger.info("Closed the poll link of %s: %s", self.peer or "an unknown peer", error)
+            refused = refusal(error)
+            self.send(plain_frame(refused))
+            self.is_closed = True
+
+
+async def poll(request: web.Request) -> web.Response:
+    """One POST: a frame in, a frame out."""
+    service: Service = request.app["service"]
+    name = request.headers.get(LINK_HEADER)
+    if name is None:
+        if len(service.poll_links) >= MOST_LINKS:
+            raise LimitExceeded("too many poll links are open")
+        first, nonce = challenge(service)
+        name = secrets.token_hex(16)
+        service.poll_links[name] = PollLink(service, nonce)
+        return web.Response(body=plain_frame(first), headers={LINK_HEADER: name})
+    link = service.poll_links.get(name)
+    if link is None:
+        return web.json_response({"code": "gone", "reason": "the link is gone; start again"}, status=410)
+    try:
+        wait = max(0.0, min(LONGEST_WAIT, float(request.headers.get(WAIT_HEADER, "0"))))
+    except ValueError:
+        wait = 0.0
+    answer = await link.post(await request.read(), wait)
+    if link.is_closed and not link.frames:
+        link.end()
+    return web.Response(body=answer, headers={LINK_HEADER: name})

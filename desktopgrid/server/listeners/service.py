@@ -1,0 +1,327 @@
+"""The server as its doors see it: the core, the database's threads, and what happens when a commit fails.
+
+All of this runs in the event loop's thread but for what is handed to threads: the journal's writer, readers of the database, argon2
+and the matcher.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from argon2 import PasswordHasher
+from argon2.exceptions import VerificationError
+from sqlalchemy import Engine
+
+from condor.errors import CondorError
+from condor.matcher import Matcher
+from condor.matcher import RequirementRefused as MatcherRefused
+from desktopgrid.model.errors import (
+    GridError,
+    NotAuthenticated,
+    RequirementRefused,
+    Unavailable,
+)
+from desktopgrid.model.objects import Site, User, attributes_of
+from desktopgrid.server import questions, upkeep
+from desktopgrid.server.changes import Change
+from desktopgrid.server.core import MOST_BACKLOG, Core, Peer
+from desktopgrid.server.database import engine as database
+from desktopgrid.server.database import reading, records
+from desktopgrid.server.dispatcher import offer
+from desktopgrid.server.journal import Journal
+from desktopgrid.server.listeners.clock import utc_now
+from desktopgrid.server.loading import grid_from
+from desktopgrid.server.requests import Reading
+from desktopgrid.server.state import Grid, Outcome, Policy
+from desktopgrid.wire import messages as m
+from desktopgrid.wire.exchange import WORKER
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+SHARD = 0
+RECOVERY_PAUSE = 1.0
+"""Seconds between attempts to open the database again after a failed commit."""
+HOSTS_A_JUDGEMENT = 1000
+
+
+class Service:
+    """A running server: opened with :meth:`start`, ended with :meth:`stop`."""
+
+    def __init__(self, name: str, engine: Engine, policy: Policy, sites: dict[str, Site]) -> None:
+        self.name, self.engine, self.policy, self.sites = name, engine, policy, sites
+        self.incarnation = 0
+        self._core: Core | None = None
+        self._trouble = "the server is starting"
+        self._loop = asyncio.get_running_loop()
+        self._readers = ThreadPoolExecutor(4, "reader")
+        self._hashers = ThreadPoolExecutor(2, "argon2")
+        self._judges = ThreadPoolExecutor(1, "matcher")
+        self._matcher = Matcher()
+        self._hasher = PasswordHasher()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._is_judging = False
+        self._room = asyncio.Event()
+        self._room.set()
+        self._is_stopping = False
+        self.poll_links: dict[str, Any] = {}
+        """The open connections of peers that poll, by name."""
+
+    @property
+    def core(self) -> Core:
+        """The core; raises Unavailable while there is none, with the reason."""
+        if self._core is None:
+            raise Unavailable(self._trouble)
+        return self._core
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Take the shard, load the grid and look after it from now on."""
+        await self._open()
+        self.spawn(self._look_after())
+
+    async def _open(self) -> None:
+        core = await self._in_thread(self._readers, self._load)
+        self.incarnation = core.grid.incarnation
+        self._core = core
+        logger.info(
+            "Serving as incarnation %d with %d open works", self.incarnation, len(core.grid.works)
+        )
+
+    def _load(self) -> Core:
+        with self.engine.connect() as connection:
+            with database.transaction(connection):
+                shard = records.take(connection, SHARD, socket.gethostname())
+            with database.transaction(connection):
+                snapshot = reading.load(connection, shard)
+        grid = grid_from(snapshot, self.policy, shard.incarnation, self.sites, utc_now())
+        recorded: dict[str, dict[int, bytes]] = {}
+        for (session, sequence), reply in snapshot.replies.items():
+            recorded.setdefault(session, {})[sequence] = reply.body.encode()
+        writer = self.engine.connect()
+
+        def write(changes: list[Change]) -> None:
+            with database.transaction(writer):
+                records.record(writer, shard, changes)
+
+        journal = Journal(
+            write,  # type: ignore[arg-type]
+            lambda position: self._loop.call_soon_threadsafe(self._durable, core, position) and None,
+            lambda error: self._loop.call_soon_threadsafe(self._fail, core, error) and None,
+        )
+        core = Core(grid, journal, recorded)
+        return core
+
+    def _durable(self, core: Core, position: int) -> None:
+        if core is self._core or self._is_stopping:
+            core.durable(position)
+        if core.journal.backlog < MOST_BACKLOG:
+            self._room.set()
+
+    def _fail(self, core: Core, error: Exception) -> None:
+        """A commit failed: answer nobody, forget what memory believes, load the database again (DESIGN.md, section 3)."""
+        if core is not self._core:
+            return
+        self._core = None
+        self._trouble = f"the server cannot store anything at present: {error}"
+        self._room.set()
+        for peer in list(core.peers.values()):
+            if peer.close is not None:
+                peer.close(Unavailable.code, self._trouble)
+        if not isinstance(error, records.ShardLost):
+            self.spawn(self._recover())
+
+    async def _recover(self) -> None:
+        while self._core is None and not self._is_stopping:
+            await asyncio.sleep(RECOVERY_PAUSE)
+            try:
+                await self._open()  # taking the shard is the probe write
+            except GridError as error:
+                self._trouble = f"the server cannot store anything at present: {error}"
+                logger.warning("The database does not take a probe write yet: %s", error)
+
+    async def stop(self) -> None:
+        """Finish what is in flight, tell everybody, and end."""
+        self._is_stopping = True
+        for task in list(self._tasks):
+            task.cancel()
+        core, self._core, self._trouble = self._core, None, "the server is stopping"
+        if core is not None:
+            await self._in_thread(self._readers, core.journal.close)
+            core.durable(core.journal.position)
+            for peer in list(core.peers.values()):
+                if peer.close is not None:
+                    peer.close(Unavailable.code, "the server is stopping")
+        for pool in (self._readers, self._hashers, self._judges):
+            pool.shutdown(wait=False)
+        self._matcher.close()
+
+    async def _look_after(self) -> None:
+        while True:
+            await asyncio.sleep(max(0.2, min(5.0, self.policy.alive_period / 4)))
+            if self._core is not None:
+                now = utc_now()
+                self._core.change(lambda grid, out, now=now: upkeep.look_after(grid, now, out))
+                self._core.forget_idle(now)
+                self._judge_soon()
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run ``work`` beside everything else."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("A duty of the server ended: %s", task.exception(), exc_info=task.exception())
+
+    async def _in_thread(self, pool: ThreadPoolExecutor, do: Callable[..., T], *args: Any) -> T:
+        return await self._loop.run_in_executor(pool, do, *args)
+
+    async def until_durable(self) -> None:
+        """Everything decided so far is on disk."""
+        future = self._loop.create_future()
+        self.core.when_durable(lambda: future.done() or future.set_result(None))
+        await future
+
+    # --- sessions -----------------------------------------------------------------------------------------------------
+
+    async def open(self, hello: m.Hello, nonce: str) -> tuple[Peer, m.Welcome]:
+        """The session that ``hello`` opens; raises a GridError. It is durable when this returns."""
+        peer, welcome = self.core.open(hello, nonce, utc_now())
+        await self.until_durable()
+        self._judge_soon()
+        return peer, welcome
+
+    def attach(
+        self, peer: Peer, send: Callable[[bytes], None], close: Callable[[str, str], None]
+    ) -> None:
+        """``peer`` is connected from now on."""
+        peer.send, peer.close = send, close
+        core = self.core
+        core.flush(peer)
+
+    def disconnected(self, peer: Peer) -> None:
+        """The connection of ``peer`` is gone."""
+        if self._core is not None:
+            self._core.disconnected(peer)
+
+    async def frame(self, peer: Peer, frame: bytes) -> None:
+        """Handle one frame of ``peer``; raises a GridError where the connection must be closed."""
+        core = self.core
+        now = utc_now()
+        heard = core.heard(peer, frame, now)
+        if peer.kind == WORKER:
+            core.worker_said(peer, heard, now)
+        else:
+            for sequence, message in heard:
+                await self._answer(core, peer, sequence, message)
+        if core.grid.scheduler.unjudged:
+            self._judge_soon()
+        if core.journal.backlog > MOST_BACKLOG:
+            self._room.clear()
+            await self._room.wait()
+
+    async def _answer(self, core: Core, peer: Peer, sequence: int, message: m.Message) -> None:
+        try:
+            message = await self._prepare(core, peer, message)
+            asked = core.client_said(peer, sequence, message, utc_now())
+            if asked is not None:
+                await self.until_durable()
+                core.reply(peer, sequence, await self._in_thread(self._readers, self._ask, asked))
+        except GridError as error:
+            core.refuse(peer, sequence, error)
+
+    async def _prepare(self, core: Core, peer: Peer, message: m.Message) -> m.Message:
+        """What must be known, and takes time to learn, before a decision."""
+        if isinstance(message, m.Submit):
+            if message.uid not in core.grid.batches:
+                await self._in_thread(self._readers, self._check_new, message, peer.who.user)
+            requirements = message.description.get("requirements")
+            if isinstance(requirements, str) and requirements:
+                await self._in_thread(self._judges, self._check_requirements, requirements)
+        elif isinstance(message, m.SendUser) and message.password:
+            hashed = await self._in_thread(self._hashers, self._hasher.hash, message.password)
+            return replace(message, password=hashed)
+        return message
+
+    def _ask(self, asked: Reading) -> dict[str, Any]:
+        with self.engine.connect() as connection, database.transaction(connection):
+            return questions.answer(connection, asked)
+
+    def _check_new(self, asked: m.Submit, user: str) -> None:
+        with self.engine.connect() as connection, database.transaction(connection):
+            questions.check_new(connection, asked, user)
+
+    def _check_requirements(self, text: str) -> None:
+        try:
+            self._matcher.check(text)
+        except MatcherRefused as error:
+            raise RequirementRefused(str(error)) from error
+        except CondorError as error:
+            raise Unavailable(f"requirements cannot be judged now: {error}") from error
+
+    # --- requirements -------------------------------------------------------------------------------------------------
+
+    def _judge_soon(self) -> None:
+        if not self._is_judging and self._core is not None and self._core.grid.scheduler.unjudged:
+            self._is_judging = True
+            self.spawn(self._judge(self._core))
+
+    async def _judge(self, core: Core) -> None:
+        """Ask the matcher what stands in the way of matches."""
+        try:
+            while core.grid.scheduler.unjudged and core is self._core:
+                pairs = list(core.grid.scheduler.unjudged)
+                text = pairs[0][0]
+                uids = [uid for expression, uid in pairs if expression == text]
+                uids = uids[:HOSTS_A_JUDGEMENT]
+                ads = [attributes_of(core.grid.known_hosts[uid]) for uid in uids]
+                verdicts = await self._in_thread(self._judges, self._verdicts, text, ads)
+                judged = {(text, uid): ok for uid, ok in zip(uids, verdicts, strict=True)}
+                core.change(lambda grid, out, judged=judged: _judged(grid, judged, out))
+        finally:
+            self._is_judging = False
+
+    def _verdicts(self, text: str, ads: list[dict[str, Any]]) -> list[bool]:
+        try:
+            return self._matcher.matches(text, ads)
+        except MatcherRefused as error:
+            logger.warning("Requirements %r match no host: %s", text[:200], error)
+            return [False] * len(ads)
+
+    # --- users --------------------------------------------------------------------------------------------------------
+
+    async def check_password(self, login: str, password: str) -> User:
+        """The user with this login and password; raises NotAuthenticated, after the same time whatever was wrong."""
+        grid = self.core.grid
+        user = grid.user_named(login)
+        credential = grid.credentials.get(user.uid) if user is not None else None
+        verifier = credential.verifier if credential is not None else _NOBODYS
+        is_right = await self._in_thread(self._hashers, self._is_password, verifier, password)
+        if user is None or user.is_revoked or credential is None or not is_right:
+            raise NotAuthenticated("wrong login or password")
+        return user
+
+    def _is_password(self, verifier: str, password: str) -> bool:
+        try:
+            return self._hasher.verify(verifier, password)
+        except (VerificationError, ValueError):
+            return False
+
+
+_NOBODYS = PasswordHasher().hash("nobody has this password")
+
+
+def _judged(grid: Grid, judged: dict[tuple[str, str], bool], out: Outcome) -> None:
+    grid.scheduler.judge(judged)
+    offer(grid, utc_now(), out)

@@ -1,0 +1,109 @@
+"""Questions that only the database can answer, for the threads that may wait for it."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from sqlalchemy import Connection
+
+from desktopgrid.model.errors import AlreadyThere, UnknownObject
+from desktopgrid.model.lifecycle import FINAL_WORKS
+from desktopgrid.model.objects import Result
+from desktopgrid.server.database import reading
+from desktopgrid.server.requests import Reading
+from desktopgrid.wire import messages as m
+
+MOST_BYTES = 512 << 10
+"""Of results in one reply; what is left out is asked for again."""
+
+
+def answer(connection: Connection, asked: Reading) -> dict[str, Any]:
+    """The body of the reply to ``asked``; raises a GridError."""
+    question = asked.question
+    if isinstance(question, m.ListObjects):
+        page = reading.list_objects(
+            connection,
+            question.kind,
+            asked.who,
+            uids=question.uids,
+            where=question.where,
+            limit=question.limit,
+            after=question.after,
+        )
+        return {"rows": page.rows, "next": page.next}
+    if isinstance(question, m.GetResults):
+        return _results(connection, asked, question.works)
+    if isinstance(question, m.Watch):
+        ended = [
+            _row(result)
+            for result in reading.results(connection, question.works, asked.who)
+            if result.status in FINAL_WORKS
+        ]
+        return {**asked.known, "ended": [{"work": r["work"], "status": r["status"]} for r in ended]}
+    return _why(connection, asked, question.uid)
+
+
+def _results(connection: Connection, asked: Reading, works: tuple[str, ...]) -> dict[str, Any]:
+    rows, size = [], 0
+    for result in reading.results(connection, works, asked.who):
+        size += len(result.stdout) + len(result.stderr) + 200
+        if rows and size > MOST_BYTES:
+            return {"results": rows, "more": True}
+        rows.append(_row(result))
+    return {"results": rows, "more": False}
+
+
+def _row(result: Result) -> dict[str, Any]:
+    return {
+        "work": result.work,
+        "task": result.task,
+        "status": result.status.value,
+        "exit_code": result.exit_code,
+        "reason": result.reason,
+        "stdout": base64.b64encode(result.stdout).decode(),
+        "stderr": base64.b64encode(result.stderr).decode(),
+        "outputs": [
+            {"name": o.name, "sha256": o.sha256, "size": o.size} for o in result.outputs
+        ],
+        "usage": [
+            result.usage.wall,
+            result.usage.user,
+            result.usage.system,
+            result.usage.memory_kib,
+        ],
+        "host": result.host,
+    }
+
+
+def _why(connection: Connection, asked: Reading, uid: str) -> dict[str, Any]:
+    found = list(reading.results(connection, (uid,), asked.who))
+    if not found:
+        raise UnknownObject.named("work or pilot", uid)
+    if len(found) > 1:
+        counts: dict[str, int] = {}
+        for result in found:
+            counts[result.status.value] = counts.get(result.status.value, 0) + 1
+        listed = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
+        return {"sentences": [f"None of its {len(found)} works is open: {listed}."]}
+    (result,) = found
+    said = [f"It is {result.status.value}."]
+    if result.reason:
+        said.append(f"{result.reason}.")
+    if result.exit_code is not None:
+        said.append(f"Its program ended with exit code {result.exit_code} on host {result.host}.")
+    return {"sentences": said}
+
+
+def check_new(connection: Connection, asked: m.Submit, user: str) -> None:
+    """Raises AlreadyThere if the submission is another user's, or a work of these names exists, in memory or not."""
+    owner = reading.owner_of_submission(connection, asked.uid)
+    if owner is None:
+        return
+    if owner != user:
+        raise AlreadyThere(f"there is a submission {asked.uid} already")
+    count = range(asked.first, asked.first + len(asked.arguments))
+    names = [asked.uid] if asked.single else [f"{asked.uid}-{n}" for n in count]
+    taken = reading.taken(connection, "works", names)
+    if taken:
+        raise AlreadyThere(f"there is a work {min(taken)} already")
