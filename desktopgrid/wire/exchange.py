@@ -115,6 +115,11 @@ class Exchange:
         return len(self._waiting)
 
     @property
+    def unsent(self) -> int:
+        """How many of our messages no frame has carried over the present connection."""
+        return self._unsent
+
+    @property
     def last_said(self) -> int:
         """The number of our last message."""
         return self._last
@@ -145,7 +150,8 @@ class Exchange:
                 return None
             self.is_ack_due = False
             return frame_of(self.acknowledged, ())
-        size, chosen = 64, []
+        size = 64
+        chosen: List[bytes] = []
         for index in range(len(self._waiting) - self._unsent, len(self._waiting)):
             encoded = self._waiting[index][1]
             size += len(encoded) + 1

@@ -1,0 +1,58 @@
+"""The errors of a connection. Its owner sees them as what they are: the server cannot be reached now."""
+
+from __future__ import annotations
+
+from desktopgrid.model.errors import (
+    BadRequest,
+    GridError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    Unavailable,
+    by_code,
+)
+
+
+class ConnectionLost(Unavailable):
+    """There is no connection, or no longer; the next one may fare better."""
+
+
+class WebSocketBroken(ConnectionLost):
+    """Something between us and the server does not let WebSockets pass; plain requests may."""
+
+
+class RefusedByServer(Unavailable):
+    """The server closed the connection on purpose. ``error`` says why; ``retry_after`` 0: for good."""
+
+    def __init__(self, error: GridError, retry_after: float) -> None:
+        super().__init__(str(error))
+        self.error, self.retry_after = error, retry_after
+
+
+_SPECIAL = ("illegal-transition", "configuration")
+_CLASSES: dict[str, type[GridError]] = {
+    code: kind for code, kind in by_code().items() if code not in _SPECIAL
+}
+_CLASSES[RemoteProtocolError.code] = LocalProtocolError
+"""What a server calls a broken rule of the wire was broken by us."""
+
+
+def from_code(code: str, reason: str) -> GridError:
+    """The error that a server means by ``code``; one that we do not know stays a GridError with that code."""
+    kind = _CLASSES.get(code)
+    if kind is not None:
+        return kind(reason or code)
+    error = GridError(reason or code)
+    error.code = code
+    return error
+
+
+def from_status(status: int, code: str, reason: str) -> GridError:
+    """The error behind an HTTP status and the ``{"code", "reason"}`` that came with it, if any."""
+    if code:
+        return from_code(code, reason)
+    words = {401: "not-authenticated", 403: "access-denied", 404: "unknown-object"}
+    if status in words:
+        return from_code(words[status], reason)
+    if status >= 500 or status in (408, 409, 410, 425, 429):
+        return Unavailable(reason)
+    return BadRequest(reason)

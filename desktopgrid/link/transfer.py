@@ -1,0 +1,420 @@
+"""Files to a server and back (docs/protocol.md, "Files"): resumed where they broke off, size and digest always checked."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import (
+    Any,
+    BinaryIO,
+    Callable,
+    Protocol,
+)
+
+from desktopgrid.link.address import ServerName
+from desktopgrid.link.errors import ConnectionLost, from_status
+from desktopgrid.link.https import BROKEN, HTTPS, explanation
+from desktopgrid.link.identity import Identity
+from desktopgrid.link.proxy import choose
+from desktopgrid.model.errors import (
+    BadRequest,
+    GridError,
+    LimitExceeded,
+    NotAuthenticated,
+    RemoteProtocolError,
+    Unavailable,
+)
+from desktopgrid.wire.messages import Welcome
+
+BLOCK = 256 << 10
+TIMEOUT = 60.0
+"""Seconds without a byte after which a transfer is broken."""
+
+FRESH = 10.0
+"""Seconds after which an idle connection is not used again: the server may have closed it."""
+
+ATTEMPTS = 6
+"""Times in a row that a transfer may get nowhere."""
+
+SMALL = 1 << 20
+"""Bytes up to which an upload starts without asking how much the server has."""
+
+DATAS = "/v1/datas/"
+
+Progress = Callable[[int], None]
+
+
+class Session(Protocol):
+    """What a transfer needs of a link."""
+
+    identity: Identity
+
+    @property
+    def welcome(self) -> Welcome | None:
+        """The last welcome, whose ticket counts."""
+
+    @property
+    def server(self) -> ServerName | None:
+        """The server that gave it."""
+
+    @property
+    def proxy(self) -> str | None:
+        """What the configuration says about a proxy."""
+
+
+def _ignore(_: int) -> None:
+    """What a caller does who does not watch."""
+
+
+class Transfers:
+    """Transfers under a session's ticket, from any thread, over connections that are kept alive."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._lock = threading.Lock()
+        self._idle: list[tuple[float, ServerName, str, HTTPS]] = []
+
+    def get(
+        self, path: str, target: Path, sha256: str, size: int, progress: Progress = _ignore
+    ) -> None:
+        """Make ``target`` the content of ``path``, whole or not at all, going on where an earlier attempt left ``target.part``.
+
+        ``progress`` hears how many bytes there are by now. Raises what the server says no with, Unavailable where it cannot be
+        reached, RemoteProtocolError if it sends something else than was announced.
+        """
+        part = target.with_name(f"{target.name}.part")
+        was_resumed = _size(part) > 0
+        self._fetch(path, part, size, progress)
+        if _digest(part) != sha256 and was_resumed:
+            # The beginning may be that of something else: once more from the start.
+            part.unlink()
+            self._fetch(path, part, size, progress)
+        if _digest(part) != sha256:
+            part.unlink()
+            raise RemoteProtocolError(f"what came as {path} has not the digest {sha256}")
+        os.replace(part, target)
+
+    def put(
+        self,
+        path: str,
+        source: Path | bytes,
+        sha256: str,
+        size: int,
+        progress: Progress = _ignore,
+    ) -> None:
+        """Upload ``source`` to ``path``, where the server has it durably on return. What goes to /v1/datas goes on where it broke off."""
+        actual = len(source) if isinstance(source, bytes) else source.stat().st_size
+        if actual != size:
+            raise BadRequest(f"there are {actual} bytes to upload, not {size}")
+        is_resumable = path.startswith(DATAS)
+        persistence = _Persistence()
+        while True:
+            try:
+                offset: int | None = 0
+                if is_resumable and (size > SMALL or persistence.failures):
+                    offset = self._uploaded(path, size)
+                if offset is not None:
+                    offset = self._upload(path, source, offset, size, sha256, progress)
+                if offset is None:
+                    progress(size)
+                    return
+                trouble: GridError = Unavailable(f"{path} does not grow")
+                done = offset
+            except (ConnectionLost, NotAuthenticated) as error:
+                trouble, done = error, 0
+            persistence.fail(trouble, done)
+
+    def read(self, path: str, limit: int) -> bytes:
+        """The content of ``path``, at most ``limit`` bytes of it; raises LimitExceeded if there is more."""
+        persistence = _Persistence()
+        while True:
+            try:
+                with self._answer("GET", path) as response:
+                    content = bytearray()
+                    for block in _blocks(response):
+                        content += block
+                        if len(content) > limit:
+                            raise LimitExceeded(f"{path} has more than {limit} bytes")
+                    return bytes(content)
+            except (ConnectionLost, NotAuthenticated) as error:
+                persistence.fail(error, 0)
+
+    def close(self) -> None:
+        """Close the connections that are kept alive."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for _, _, _, connection in idle:
+            connection.close()
+
+    # Getting.
+
+    def _fetch(self, path: str, part: Path, size: int, progress: Progress) -> None:
+        """Make ``part`` as long as it should be."""
+        persistence = _Persistence()
+        while not part.exists() or _size(part) != size:
+            if _size(part) > size:
+                part.unlink()
+            try:
+                self._fetch_rest(path, part, size, progress)
+            except (ConnectionLost, NotAuthenticated) as error:
+                persistence.fail(error, _size(part))
+
+    def _fetch_rest(self, path: str, part: Path, size: int, progress: Progress) -> None:
+        start = _size(part)
+        with self._answer("GET", path, {"Range": f"bytes={start}-"} if start else {}) as response:
+            if response.status != 206:
+                start = 0
+            elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+                raise RemoteProtocolError(f"{path} was asked for from {start}, not from elsewhere")
+            if response.length is not None and start + response.length != size:
+                raise RemoteProtocolError(
+                    f"{path} has {start + response.length} bytes instead of {size}"
+                )
+            with open(part, "r+b" if start else "wb") as file:
+                file.seek(start)
+                done = start
+                for block in _blocks(response):
+                    done += len(block)
+                    if done > size:
+                        raise RemoteProtocolError(f"{path} has more than {size} bytes")
+                    file.write(block)
+                    progress(done)
+        if done < size:
+            raise ConnectionLost(f"{path} broke off after {done} of {size} bytes")
+
+    # Putting.
+
+    def _uploaded(self, path: str, size: int) -> int | None:
+        """How much of a data the server has; None if it has it whole."""
+        with self._answer("HEAD", path) as response:
+            offset = _offset(response, 0)
+            if offset < size:
+                return offset
+            # All bytes but no word that they are the right ones: from the start.
+            return None if response.headers.get("Content-Length") == str(size) and size else 0
+
+    def _upload(
+        self,
+        path: str,
+        source: Path | bytes,
+        start: int,
+        size: int,
+        sha256: str,
+        progress: Progress,
+    ) -> int | None:
+        """Send what comes after ``start``; how much the server has then, or None if it has it whole and durably."""
+        headers = {"Content-Length": str(size - start), "Glidebridge-SHA256": sha256}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
+
+        def send(connection: HTTPS) -> None:
+            done = start
+            for block in _content(source, start, size):
+                connection.send(block)
+                done += len(block)
+                progress(done)
+
+        with self._answer("PUT", path, headers, send, also=(409,)) as response:
+            response.read()
+            if response.status in (202, 409):
+                return _offset(response, start)
+            return None
+
+    # One request.
+
+    @contextmanager
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        send: Callable[[HTTPS], None] | None = None,
+        also: Sequence[int] = (),
+    ) -> Iterator[http.client.HTTPResponse]:
+        """The answer to a request if it is yes (or a status in ``also``); the connection is kept if the answer was read to its end."""
+        welcome, server, ca = self._session.welcome, self._session.server, self._session.identity.ca
+        if welcome is None or server is None:
+            raise ConnectionLost("there is no session with a server yet")
+        connection = self._take(server, ca)
+        all_headers = {"Authorization": f"Ticket {welcome.ticket}", **(headers or {})}
+        is_over = False
+        try:
+            response = _exchange(connection, method, path, all_headers, send)
+            if response.status >= 300 and response.status not in also:
+                raise from_status(response.status, *explanation(response))
+            yield response
+            is_over = response.isclosed() and not response.will_close
+        finally:
+            if is_over:
+                with self._lock:
+                    self._idle.append((time.monotonic(), server, ca, connection))
+            else:
+                connection.close()
+
+    def _take(self, server: ServerName, ca: str) -> HTTPS:
+        """A connection that nobody uses now."""
+        since = time.monotonic() - FRESH
+        with self._lock:
+            idle = [
+                entry for entry in self._idle if entry[0] > since and entry[1:3] == (server, ca)
+            ]
+            stale = [entry for entry in self._idle if entry not in idle]
+            found = idle.pop()[3] if idle else None
+            self._idle = idle
+        for _, _, _, connection in stale:
+            connection.close()
+        if found is not None:
+            return found
+        via = choose(server.host, os.environ, self._session.proxy)
+        return HTTPS(server, ca, via, TIMEOUT)
+
+
+def login(
+    servers: Sequence[str],
+    ca: str,
+    login: str,
+    password: str,
+    lifetime: float | None = None,
+    proxy: str | None = None,
+) -> dict[str, Any]:
+    """A new token for the user ``login``: {"token", "secret", "user", "level"}; raises what the server says no with, or Unavailable."""
+    question: dict[str, Any] = {"login": login, "password": password}
+    if lifetime is not None:
+        question["lifetime"] = lifetime
+    trouble: GridError = Unavailable("there is no server to log in to")
+    for text in servers:
+        server = ServerName.parse(text)
+        connection = HTTPS(server, ca, choose(server.host, os.environ, proxy), TIMEOUT)
+        try:
+            return _login(connection, json.dumps(question).encode())
+        except Unavailable as error:
+            trouble = error
+        finally:
+            connection.close()
+    raise trouble
+
+
+def _login(connection: HTTPS, question: bytes) -> dict[str, Any]:
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(question))}
+    response = _exchange(
+        connection, "POST", "/v1/login", headers, lambda connection: connection.send(question)
+    )
+    if response.status >= 300:
+        raise from_status(response.status, *explanation(response))
+    try:
+        answer = json.loads(b"".join(_blocks(response)))
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict) or not {"token", "secret"} <= answer.keys():
+        raise RemoteProtocolError("the answer to a login must be a token and its secret")
+    return answer
+
+
+class _Persistence:
+    """Decides whether a transfer that failed is tried once more: as long as it gets further now and then."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self._best = 0
+
+    def fail(self, error: GridError, done: int) -> None:
+        """Wait a little if one more attempt is worth it, else raise ``error``."""
+        self.failures = 1 if done > self._best else self.failures + 1
+        self._best = max(self._best, done)
+        if self.failures >= ATTEMPTS:
+            raise error
+        if (
+            self.failures > 1
+        ):  # the first time it may be nothing but a connection that was kept alive too long
+            time.sleep(0.1 * 2**self.failures)
+
+
+def _exchange(
+    connection: HTTPS,
+    method: str,
+    path: str,
+    headers: Mapping[str, str],
+    send: Callable[[HTTPS], None] | None,
+) -> http.client.HTTPResponse:
+    """Ask, and wait for the head of the answer; raises ConnectionLost."""
+    try:
+        connection.putrequest(method, path, skip_accept_encoding=True)
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+    except BROKEN as error:
+        raise ConnectionLost(f"cannot ask for {path}: {error}") from error
+    try:
+        if send is not None:
+            send(connection)
+    except BROKEN:
+        pass  # who says no may do so before it has heard all; its answer tells why
+    try:
+        return connection.getresponse()
+    except BROKEN as error:
+        raise ConnectionLost(f"the answer about {path} did not come: {error}") from error
+
+
+def _blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    """The body; raises ConnectionLost where it breaks off."""
+    while True:
+        try:
+            block = response.read(BLOCK)
+        except BROKEN as error:
+            raise ConnectionLost(f"the transfer broke off: {error}") from error
+        if not block:
+            return
+        yield block
+
+
+def _content(source: Path | bytes, start: int, size: int) -> Iterator[bytes]:
+    """``source`` from ``start`` on."""
+    if isinstance(source, bytes):
+        for offset in range(start, size, BLOCK):
+            yield source[offset : min(offset + BLOCK, size)]
+        return
+    with open(source, "rb") as file:
+        file.seek(start)
+        left = size - start
+        while left:
+            block = file.read(min(BLOCK, left))
+            if not block:
+                raise BadRequest(f"{source} became shorter while it was uploaded")
+            left -= len(block)
+            yield block
+
+
+def _offset(response: http.client.HTTPResponse, default: int) -> int:
+    text = response.headers.get("Upload-Offset", str(default))
+    if not text.isdigit():
+        raise RemoteProtocolError(f"Upload-Offset must be a number, not {text[:40]!r}")
+    return int(text)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        _update(digest, file)
+    return digest.hexdigest()
+
+
+def _update(digest: Any, file: BinaryIO) -> None:
+    while True:
+        block = file.read(BLOCK)
+        if not block:
+            return
+        digest.update(block)

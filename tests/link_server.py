@@ -1,0 +1,595 @@
+"""A server that speaks the protocol and does nothing: it notes what it hears, answers, and misbehaves on command.
+
+Tests of links talk to it over real TLS on a loopback port, often through a :class:`Relay` that cuts or freezes connections
+at any byte, or that is an HTTP proxy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import hashlib
+import ipaddress
+import secrets
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import WSMsgType, web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from desktopgrid.link.identity import Identity
+from desktopgrid.model.errors import RemoteProtocolError
+from desktopgrid.wire import messages as m
+from desktopgrid.wire import proof
+from desktopgrid.wire.codec import STDLIB, frame_of
+from desktopgrid.wire.exchange import CLIENT, SERVER, WORKER, Exchange
+
+SECRET = proof.new_secret()
+TICKET = "a-ticket"
+
+
+# --- certificates ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A throw-away CA."""
+
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+    @classmethod
+    def new(cls) -> Authority:
+        key = ec.generate_private_key(ec.SECP256R1())
+        return cls(key, _certificate("a grid's CA", key, "a grid's CA", key, is_authority=True))
+
+    @property
+    def pem(self) -> str:
+        return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+    def server_context(self, directory: Path, names: tuple[str, ...]) -> ssl.SSLContext:
+        """What a server called ``names`` shows its peers."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        issuer = "a grid's CA"
+        certificate = _certificate("a server", key, issuer, self.key, names=names)
+        path = directory / f"server-{secrets.token_hex(4)}.pem"
+        path.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+            + certificate.public_bytes(serialization.Encoding.PEM)
+        )
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(path)
+        return context
+
+
+def _certificate(
+    subject: str,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: str,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    names: tuple[str, ...] = (),
+    is_authority: bool = False,
+) -> x509.Certificate:
+    now = datetime.datetime.now(datetime.timezone.utc)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+    )
+    if names:
+        builder = builder.add_extension(
+            x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False
+        )
+    return builder.sign(issuer_key, hashes.SHA256())
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+# --- the server ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Peer:
+    """A session as the server remembers it."""
+
+    exchange: Exchange
+    heard: list[m.Message] = field(default_factory=list)
+    deliver: Callable[[], None] = lambda: None
+
+
+@dataclass
+class Stored:
+    """A data that is being uploaded, or whole."""
+
+    size: int = 0
+    content: bytearray = field(default_factory=bytearray)
+    is_whole: bool = False
+
+
+class LinkServer:
+    """Speaks handshake and numbering over WebSocket and long poll; keeps datas.
+
+    ``started`` is answered by ``recall`` of the same task, any request by ``reply``. What every peer said is in ``heard``, once each.
+    """
+
+    def __init__(self, authority: Authority, directory: Path) -> None:
+        self.authority = authority
+        self._context = authority.server_context(directory, ("127.0.0.1", "localhost"))
+        self.peers: dict[str, Peer] = {}
+        self.forgotten: list[m.Message] = []
+        self.hellos: list[m.Hello] = []
+        self.doors: list[str] = []
+        self.datas: dict[str, Stored] = {}
+        self.alive_period = 30.0
+        self.refusal: m.Refused | None = None
+        self.upgrade_status = 0  # refuse the upgrade with this
+        self.drops_websockets = False  # accept the upgrade, then close
+        self.acknowledges = True
+        self.cut_transfer_after: int | None = None
+        self.transfers = 0
+        self.polls: dict[str, _Poll] = {}
+        self.port = 0
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="link-server")
+        self._sockets: set[web.WebSocketResponse] = set()
+
+    # What tests do.
+
+    def __enter__(self) -> LinkServer:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    def identity(self, kind: str = "worker", **changes: Any) -> Identity:
+        values = {
+            "servers": (self.url,),
+            "kind": kind,
+            "identity": "an-identity",
+            "secret": SECRET,
+            "ca": self.authority.pem,
+        }
+        return Identity(**{**values, **changes})
+
+    @property
+    def heard(self) -> list[m.Message]:
+        """What was said in all sessions, also in those forgotten."""
+        return [
+            *self.forgotten,
+            *(message for peer in list(self.peers.values()) for message in list(peer.heard)),
+        ]
+
+    def forget(self) -> None:
+        """Be a server that was restarted: no session is known, all connections are cut."""
+
+        def restart() -> None:
+            self.forgotten = self.heard
+            self.peers.clear()
+            self._cut()
+
+        self._call(restart)
+
+    def cut(self) -> None:
+        """Cut all connections."""
+        self._call(self._cut)
+
+    def say(self, session: str, message: m.Message) -> None:
+        """Say something to a peer out of the blue."""
+
+        def speak() -> None:
+            peer = self.peers[session]
+            peer.exchange.say(message)
+            peer.deliver()
+
+        self._call(speak)
+
+    def send(self, frame: bytes) -> None:
+        """Send raw bytes to every open WebSocket."""
+
+        def send() -> None:
+            for ws in self._sockets:
+                self._loop.create_task(ws.send_bytes(frame))
+
+        self._call(send)
+
+    def _call(self, function: Callable[[], None]) -> None:
+        done = threading.Event()
+
+        def run() -> None:
+            try:
+                function()
+            finally:
+                done.set()
+
+        self._loop.call_soon_threadsafe(run)
+        assert done.wait(10)
+
+    def _cut(self) -> None:
+        for connection in list(self._server.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+
+    # The loop's thread.
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._main())
+        finally:
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.close()
+
+    async def _main(self) -> None:
+        self._stop = asyncio.Event()
+        app = web.Application(client_max_size=1 << 30)
+        app.router.add_get("/v1/link", self._link)
+        app.router.add_post("/v1/poll", self._polled)
+        app.router.add_post("/v1/login", self._login)
+        app.router.add_route("HEAD", "/v1/datas/{uid}", self._head)
+        app.router.add_get("/v1/datas/{uid}", self._get, allow_head=False)
+        app.router.add_put("/v1/datas/{uid}", self._put)
+        app.router.add_put("/v1/tasks/{uid}/outputs/{digest}", self._put)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._context)
+        await site.start()
+        assert runner.server is not None
+        self._server: Any = runner.server
+        self.port = runner.addresses[0][1]
+        self._ready.set()
+        await self._stop.wait()
+        self._cut()
+        await runner.cleanup()
+
+    # Handshake and conversation.
+
+    def _challenge(self) -> tuple[str, bytes]:
+        nonce = proof.new_nonce()
+        challenge = m.Challenge(versions=(1,), server="a server", incarnation=1, nonce=nonce)
+        return nonce, frame_of(0, (STDLIB.encode(challenge, 0),))
+
+    def _answer(self, nonce: str, frame: bytes) -> tuple[m.Message, Peer | None]:
+        """Welcome or refuse who said ``frame``."""
+        _, raws = STDLIB.split(frame)
+        hello = STDLIB.body(m.Hello, raws[0][2])
+        assert isinstance(hello, m.Hello)
+        self.hellos.append(hello)
+        if self.refusal is not None:
+            return self.refusal, None
+        verifier = proof.verifier_of(SECRET)
+        if not proof.is_proved(
+            verifier, hello.proof, nonce, hello.kind, hello.identity, hello.session
+        ):
+            return m.Refused("not-authenticated", "you are not who you say"), None
+        peer = self.peers.get(hello.session)
+        is_resumed = peer is not None
+        if peer is None:
+            role = CLIENT if hello.kind == "client" else WORKER
+            peer = self.peers[hello.session] = Peer(Exchange(SERVER, role, STDLIB))
+        else:
+            peer.exchange.resume(hello.seen)
+        welcome = m.Welcome(
+            resumed=is_resumed,
+            seen=peer.exchange.acknowledged,
+            alive_period=self.alive_period,
+            ticket=TICKET,
+            user="alice",
+            level=1,
+        )
+        return welcome, peer
+
+    def _hear(self, peer: Peer, frame: bytes) -> None:
+        exchange = peer.exchange
+        for number, message in exchange.receive(frame):
+            if number:
+                peer.heard.append(message)
+            if isinstance(message, m.Started):
+                exchange.say(m.Recall(message.task, message.epoch))
+            elif isinstance(message, m.Request):
+                exchange.say(m.Reply(number, {"verb": message.verb}))
+            if self.acknowledges:
+                exchange.handled(number)
+
+    async def _link(self, request: web.Request) -> web.StreamResponse:
+        if self.upgrade_status:
+            return web.Response(status=self.upgrade_status)
+        ws = web.WebSocketResponse(max_msg_size=m.MAX_FRAME, compress=False)
+        await ws.prepare(request)
+        if self.drops_websockets:
+            request.transport.abort()  # type: ignore[union-attr]
+            return ws
+        self.doors.append("websocket")
+        self._sockets.add(ws)
+        try:
+            await self._converse(ws)
+        except (RemoteProtocolError, ConnectionError):
+            pass
+        finally:
+            self._sockets.discard(ws)
+        return ws
+
+    async def _converse(self, ws: web.WebSocketResponse) -> None:
+        nonce, challenge = self._challenge()
+        await ws.send_bytes(challenge)
+        first = await ws.receive()
+        if first.type != WSMsgType.BINARY:
+            return
+        answer, peer = self._answer(nonce, first.data)
+        await ws.send_bytes(frame_of(0, (STDLIB.encode(answer, 0),)))
+        if peer is None:
+            await ws.close()
+            return
+        due = asyncio.Event()
+        due.set()
+        peer.deliver = due.set
+        sender = asyncio.ensure_future(self._send_due(ws, peer.exchange, due))
+        try:
+            async for received in ws:
+                if received.type != WSMsgType.BINARY:
+                    break
+                try:
+                    self._hear(peer, received.data)
+                except RemoteProtocolError as error:
+                    refused = m.Refused(error.code, str(error), 1.0)
+                    await ws.send_bytes(frame_of(0, (STDLIB.encode(refused, 0),)))
+                    raise
+                due.set()
+        finally:
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+            await ws.close()
+
+    async def _send_due(
+        self, ws: web.WebSocketResponse, exchange: Exchange, due: asyncio.Event
+    ) -> None:
+        while True:
+            await due.wait()
+            due.clear()
+            while (frame := exchange.frame()) is not None:
+                await ws.send_bytes(frame)
+
+    async def _polled(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        name = request.headers.get("Glidebridge-Link")
+        if name is None:
+            self.doors.append("poll")
+            name = secrets.token_hex(8)
+            nonce, challenge = self._challenge()
+            self.polls[name] = _Poll(nonce)
+            return web.Response(body=challenge, headers={"Glidebridge-Link": name})
+        poll = self.polls.get(name)
+        if poll is None:
+            return web.Response(status=410)
+        try:
+            return await self._answer_poll(name, poll, body, request)
+        except RemoteProtocolError as error:
+            del self.polls[name]
+            refused = m.Refused(error.code, str(error), 1.0)
+            return web.Response(body=frame_of(0, (STDLIB.encode(refused, 0),)))
+
+    async def _answer_poll(
+        self, name: str, poll: _Poll, body: bytes, request: web.Request
+    ) -> web.Response:
+        if poll.peer is None:
+            answer, poll.peer = self._answer(poll.nonce, body)
+            if poll.peer is None:
+                del self.polls[name]
+            return web.Response(body=frame_of(0, (STDLIB.encode(answer, 0),)))
+        if body:
+            self._hear(poll.peer, body)
+        poll.due.set()  # ends the one that waits
+        async with poll.turn:
+            poll.due = asyncio.Event()
+            poll.peer.deliver = lambda: poll.due.set()
+            frame = poll.peer.exchange.frame()
+            if frame is None:
+                wait = min(30.0, float(request.headers.get("Glidebridge-Wait", "30")))
+                try:
+                    await asyncio.wait_for(poll.due.wait(), wait)
+                except asyncio.TimeoutError:
+                    pass
+                frame = poll.peer.exchange.frame()
+        return web.Response(body=frame or frame_of(poll.peer.exchange.acknowledged, ()))
+
+    async def _login(self, request: web.Request) -> web.Response:
+        question = await request.json()
+        if question["password"] != "right":
+            refusal = {"code": "not-authenticated", "reason": "wrong login or password"}
+            return web.json_response(refusal, status=401)
+        return web.json_response({"token": "t", "secret": SECRET, "user": "u", "level": 1})
+
+    # Datas.
+
+    def _data(self, request: web.Request) -> Stored:
+        if request.headers.get("Authorization") != f"Ticket {TICKET}":
+            raise web.HTTPUnauthorized
+        self.transfers += 1
+        return self.datas.setdefault(request.match_info["uid"], Stored())
+
+    async def _head(self, request: web.Request) -> web.Response:
+        data = self._data(request)
+        headers = {"Upload-Offset": str(len(data.content))}
+        if data.is_whole:
+            headers["Content-Length"] = str(len(data.content))
+        return web.Response(headers=headers)
+
+    async def _get(self, request: web.Request) -> web.StreamResponse:
+        data = self._data(request)
+        if not data.is_whole:
+            refusal = {"code": "unknown-object", "reason": "there is no such data"}
+            return web.json_response(refusal, status=404)
+        start = request.http_range.start or 0
+        response = web.StreamResponse(status=206 if start else 200)
+        size = len(data.content)
+        response.headers["Content-Length"] = str(size - start)
+        if start:
+            response.headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
+        await response.prepare(request)
+        end = size
+        if self.cut_transfer_after is not None:
+            end = min(size, start + self.cut_transfer_after)
+        await response.write(bytes(data.content[start:end]))
+        if end < size:
+            await asyncio.sleep(0.05)  # what was written goes out before the cut
+            request.transport.abort()  # type: ignore[union-attr]
+        return response
+
+    async def _put(self, request: web.Request) -> web.Response:
+        data = self._data(request)
+        first, last = request.headers.get("Content-Range"), None
+        start, size = 0, request.content_length or 0
+        if first is not None:
+            span, _, whole = first[len("bytes ") :].partition("/")
+            start, size = int(span.split("-")[0]), int(whole)
+            last = int(span.split("-")[1])
+        if start != len(data.content) and start:
+            return web.Response(status=409, headers={"Upload-Offset": str(len(data.content))})
+        del data.content[start:]
+        taken = 0
+        async for block in request.content.iter_any():
+            data.content += block
+            taken += len(block)
+            if self.cut_transfer_after is not None and taken >= self.cut_transfer_after:
+                request.transport.abort()  # type: ignore[union-attr]
+                return web.Response()
+        if len(data.content) < size:
+            offset = str(len(data.content))
+            return web.Response(status=202, headers={"Upload-Offset": offset})
+        assert last is None or last == size - 1
+        data.is_whole = True
+        return web.Response(status=201)
+
+
+class _Poll:
+    """A long-poll link as the server remembers it."""
+
+    def __init__(self, nonce: str) -> None:
+        self.nonce = nonce
+        self.peer: Peer | None = None
+        self.due = asyncio.Event()
+        self.turn = asyncio.Lock()
+
+
+# --- what stands in between ------------------------------------------------------------------------------------------
+
+
+class Relay:
+    """Passes TCP connections on, and breaks them on command. With ``is_proxy`` it is an HTTP proxy that knows CONNECT.
+
+    ``cuts`` gives for each new connection the number of bytes (both ways) after which it is cut, None for never.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        cuts: Iterator[int | None] | None = None,
+        is_proxy: bool = False,
+        status: str = "200 OK",
+    ) -> None:
+        self._target, self._cuts, self._is_proxy, self._status = port, cuts, is_proxy, status
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.is_frozen = False
+        self.requests: list[str] = []
+        self.connections = 0
+        self._threads: list[threading.Thread] = []
+        self._stop, self._stopped = socket.socketpair()
+        self._thread = threading.Thread(target=self._accept, name="relay")
+
+    def __enter__(self) -> Relay:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.close()
+        self._thread.join(5)
+        for thread in self._threads:
+            thread.join(5)
+        self._listener.close()
+        self._stopped.close()
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    def _accept(self) -> None:
+        while True:
+            ready, _, _ = select.select([self._listener, self._stopped], [], [])
+            if self._stopped in ready:
+                return
+            client, _ = self._listener.accept()
+            self.connections += 1
+            limit = next(self._cuts, None) if self._cuts is not None else None
+            thread = threading.Thread(target=self._serve, args=(client, limit), name="relayed")
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, client: socket.socket, limit: int | None) -> None:
+        with client:
+            port = self._target
+            if self._is_proxy:
+                head = client.recv(4096).decode()
+                self.requests.append(head)
+                client.sendall(f"HTTP/1.1 {self._status}\r\n\r\n".encode())
+                if not self._status.startswith("2"):
+                    return
+                port = int(head.split()[1].rpartition(":")[2])
+            with socket.create_connection(("127.0.0.1", port)) as server:
+                self._pass(client, server, limit)
+
+    def _pass(self, client: socket.socket, server: socket.socket, limit: int | None) -> None:
+        left = float("inf") if limit is None else limit
+        while True:
+            ready, _, _ = select.select([client, server, self._stopped], [], [])
+            if self._stopped in ready:
+                return
+            if self.is_frozen:
+                select.select([self._stopped], [], [], 0.05)
+                continue
+            for source, target in ((client, server), (server, client)):
+                if source not in ready:
+                    continue
+                try:
+                    data = source.recv(int(min(65536, left)))
+                    if data:
+                        target.sendall(data)
+                except OSError:
+                    return
+                left -= len(data)
+                if not data or left <= 0:
+                    return
+
+
+def digest_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
