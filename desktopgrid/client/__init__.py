@@ -1,1 +1,3 @@
-"""The grid seen by its users: the Python API and the command `xw`."""
+"""The grid seen by its users: the Python API (session.py, futures.py) and the command `xw`
+(cli.py).
+"""

@@ -1,0 +1,66 @@
+"""The command `xw`: the grid in a terminal.
+
+Results on standard output, talk on standard error. Exit code 0: done; 1: the system refused, or a
+work that was waited for failed; 2: the command line is wrong.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+import click
+
+from desktopgrid.client.commands import identity, insert, lists, result, submit, works
+from desktopgrid.client.commands.shell import Shell, common_options
+
+
+def version() -> str:
+    """What was installed; from a checkout nothing was."""
+    try:
+        return metadata.version("glidebridge")
+    except metadata.PackageNotFoundError:
+        return "of a checkout"
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    params=common_options(),
+    epilog="First: xw login --server https://HOST:PORT --ca FILE LOGIN. Then: xw apps, xw submit,"
+    " xw wait, xw result.",
+)
+@click.version_option(version(), prog_name="xw")
+@click.pass_context
+def xw(context: click.Context) -> None:
+    """Submit works to a desktop grid, and follow them."""
+    context.ensure_object(Shell)
+
+
+for command in (
+    identity.login,
+    identity.logout,
+    identity.token,
+    insert.sendapp,
+    insert.senddata,
+    submit.submit,
+    works.works,
+    works.tasks,
+    works.wait,
+    works.why,
+    works.cancel,
+    result.result,
+    lists.hosts,
+    lists.apps,
+    lists.datas,
+    lists.stats,
+    insert.rm,
+):
+    xw.add_command(command)
+
+
+def main() -> None:
+    """Run `xw`."""
+    xw()
+
+
+if __name__ == "__main__":
+    main()

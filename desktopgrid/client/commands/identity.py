@@ -1,0 +1,115 @@
+"""Who one is: login, logout, and identities for workers of one's own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from desktopgrid.client import profile
+from desktopgrid.client.commands.shell import Command, Shell, pass_shell
+from desktopgrid.client.commands.types import Span
+from desktopgrid.model.errors import GridError
+
+
+def _password(context: click.Context, option: click.Parameter, value: str | None) -> str:
+    """The password, from a prompt, from standard input (``-``) or from a file (``@FILE``)."""
+    if value is None:
+        prompted: str = click.prompt("Password", hide_input=True, err=True)
+        return prompted
+    if value == "-":
+        return sys.stdin.readline().rstrip("\n")
+    if value.startswith("@"):
+        try:
+            return Path(value[1:]).read_text().split("\n", 1)[0]
+        except OSError as error:
+            raise click.BadParameter(f"{value[1:]} cannot be read: {error.strerror}") from error
+    raise click.BadParameter(
+        "a password in a command line is seen by everybody on this machine; give - or @FILE,"
+        " or leave it out to be asked"
+    )
+
+
+@click.command(cls=Command)
+@click.argument("login")
+@click.option(
+    "--server",
+    "servers",
+    required=True,
+    multiple=True,
+    metavar="https://HOST:PORT",
+    help="Where the server listens; more than one are tried in turn.",
+)
+@click.option(
+    "--ca",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The grid's CA, as its administrator gives it to you; nothing else is trusted.",
+)
+@click.option(
+    "--password",
+    is_eager=False,
+    callback=_password,
+    metavar="-|@FILE",
+    help="Read the password from standard input or a file instead of asking.",
+)
+@click.option("--lifetime", type=Span(), help="How long the login lasts, such as 30d.")
+@pass_shell
+def login(
+    shell: Shell,
+    login: str,
+    servers: tuple[str, ...],
+    ca: Path,
+    password: str,
+    lifetime: int | None,
+) -> None:
+    """Log in as LOGIN; later commands act as this user.
+
+    The password is exchanged for a token, which is kept in the identity file, readable for you
+    alone.
+    """
+    path = shell.identity_path
+    profile.log_in(servers, ca.read_text(), login, password, path, lifetime)
+    shell.output.say(f"Logged in as {login}; the identity is in {path}. Next: xw stats")
+
+
+@click.command(cls=Command)
+@pass_shell
+def logout(shell: Shell) -> None:
+    """Revoke your token and remove the identity file."""
+    path = shell.identity_path
+    identity = profile.load(path)
+    try:
+        shell.grid.revoke(identity.identity)
+    except GridError as error:
+        shell.output.say(f"The token could not be revoked: {error}")
+        raise
+    path.unlink()
+    shell.output.say(f"Logged out; {path} is removed.")
+
+
+@click.command(cls=Command)
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--kind",
+    type=click.Choice(["worker", "client"]),
+    default="worker",
+    help="What it is for: a worker of your own (it runs your works only), or another client.",
+)
+@click.option("--lifetime", type=Span(), help="How long it is good for, such as 30d.")
+@pass_shell
+def token(shell: Shell, file: Path, kind: str, lifetime: int | None) -> None:
+    """Make an identity for a worker of your own.
+
+    It is written into FILE, readable for you alone. The worker runs your works only, also private
+    ones.
+    """
+    if file.exists():
+        raise click.BadParameter(f"{file} is there already")
+    identity = shell.grid.new_identity(kind, lifetime=lifetime)
+    identity.write(file)
+    shell.output.result(str(file), {"file": str(file), "token": identity.identity})
+    if kind == "worker":
+        shell.output.say(f"Next, on the worker's machine: xwworker console --identity {file.name}")

@@ -1,0 +1,243 @@
+"""Submitting: one work, a sweep over ranges, or one over the lines of a file."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from desktopgrid.client.commands.shell import Command, Shell, pass_shell
+from desktopgrid.client.commands.types import Mebibytes, Pair, Span
+from desktopgrid.client.commands.works import conclude, follow
+from desktopgrid.client.files import environment_of
+from desktopgrid.client.grid import Grid, Submitted
+from desktopgrid.client.sweep import Axis, BadSweep, axis_of, expand, size_of
+from desktopgrid.model.objects import UID, Description
+from desktopgrid.model.rights import PUBLIC
+
+_FILE = re.compile(r"(?<!\{)\{file\}")
+
+EXAMPLES = """\b
+Examples:
+  xw submit fractal -- --row 3
+  xw submit fractal --range ROW=1..500 --wait -- --row {ROW}
+  xw submit convert --file-list pictures.txt -- {file} {index}.png
+"""
+
+
+class _Sender:
+    """Puts the files that a submission refers to on the grid, each once, as open as the application
+    is.
+    """
+
+    def __init__(self, grid: Grid, application: str) -> None:
+        self._grid, self._application = grid, application
+        self._rights: int | None = None
+        self._sent: dict[Path, UID] = {}
+
+    def data(self, source: str) -> UID:
+        """The data for a local file, which is uploaded; for ``-``, which is read; or the UID."""
+        path = Path(source)
+        if source == "-":
+            return self._send(sys.stdin.buffer.read(), "stdin")
+        if not path.exists():
+            return source
+        if path not in self._sent:
+            self._sent[path] = self._send(path, path.name)
+        return self._sent[path]
+
+    def environment(self, source: str) -> UID:
+        """The data for a zip, a directory or a file; or the UID given."""
+        path = Path(source)
+        return self._send(environment_of(path), f"{path.name}.zip") if path.exists() else source
+
+    def _send(self, content: Path | bytes, name: str) -> UID:
+        if self._rights is None:
+            rows = list(self._grid.objects("apps", name=self._application))
+            rows += self._grid.objects("apps", (self._application,)) if not rows else []
+            self._rights = _rights_in(rows[0]) if rows else PUBLIC
+        return self._grid.send_data(content, name, rights=self._rights).uid
+
+
+def _rights_in(row: Mapping[str, Any]) -> int:
+    """Access rights as rows have them: bits, or in octal."""
+    rights = row.get("rights", PUBLIC)
+    return rights if isinstance(rights, int) else int(str(rights), 8)
+
+
+@click.command(
+    cls=Command,
+    epilog=EXAMPLES,
+)
+@click.argument("application")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGUMENT...]")
+@click.option(
+    "--range",
+    "ranges",
+    multiple=True,
+    metavar="NAME=FIRST..LAST[:STEP]",
+    help="One work a value: {NAME} in arguments stands for it, {NAME:04} with zeros in front."
+    " Several ranges: all combinations.",
+)
+@click.option(
+    "--file-list",
+    type=click.File("r"),
+    metavar="FILE",
+    help="One work a line of FILE: {line} in arguments stands for it; {file} too, and the line"
+    " names a file that goes along.",
+)
+@click.option("--stdin", metavar="FILE|UID|-", help="Standard input of the works.")
+@click.option(
+    "--env", metavar="ZIP|DIR|FILE|UID", help="What is unpacked in each work's directory."
+)
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    type=Pair(),
+    metavar="NAME=FILE|UID",
+    help="A file that lies in each work's directory as NAME.",
+)
+@click.option(
+    "--variable",
+    "variables",
+    multiple=True,
+    type=Pair(),
+    help="An environment variable of the works.",
+)
+@click.option(
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="PATTERN",
+    help="Files that come back; every new one unless given.",
+)
+@click.option("--cores", type=click.IntRange(1), default=1, help="Cores that a work uses.")
+@click.option(
+    "--memory",
+    "memory_mib",
+    type=Mebibytes(),
+    default=0,
+    help="Memory that a work may use, such as 512M.",
+)
+@click.option(
+    "--disk", "disk_mib", type=Mebibytes(), default=0, help="Disk that a work may use, such as 2G."
+)
+@click.option("--wall-time", type=Span(), default=0, help="Time that a work may take, such as 15m.")
+@click.option(
+    "--requirements",
+    default="",
+    metavar="EXPRESSION",
+    help="What a host must satisfy, such as 'Memory >= 4096 && Arch == \"x86_64\"'.",
+)
+@click.option("--expected-host", metavar="UID", help="Run on this host only.")
+@click.option("--label", default="", help="A word to find the works by.")
+@click.option("--session", metavar="UID", help="The session they belong to.")
+@click.option("--group", metavar="UID", help="The group they belong to.")
+@click.option("--priority", type=int, default=0, help="Works of yours with a higher one go first.")
+@click.option(
+    "--retries",
+    type=click.IntRange(0),
+    default=3,
+    show_default=True,
+    help="Tasks that may fail for their hosts' sake.",
+)
+@click.option(
+    "--wait", is_flag=True, help="Wait until the works have ended; show what a single one printed."
+)
+@pass_shell
+def submit(
+    shell: Shell,
+    /,
+    application: str,
+    arguments: tuple[str, ...],
+    ranges: tuple[str, ...],
+    file_list: Any,
+    stdin: str | None,
+    env: str | None,
+    inputs: tuple[tuple[str, str], ...],
+    outputs: tuple[str, ...],
+    wait: bool,
+    **fields: Any,
+) -> None:
+    """Submit a work of APPLICATION, or a sweep of many.
+
+    Prints the UID: of the work, or of the sweep, whose works are UID-0, UID-1 and so on.
+    """
+    try:
+        axes = [axis_of(text) for text in ranges]
+        plan = _plan(arguments, axes, file_list)
+    except BadSweep as error:
+        raise click.UsageError(str(error)) from None
+    sender = _Sender(shell.grid, application)
+    description = Description(
+        application,
+        stdin=sender.data(stdin) if stdin else None,
+        env=sender.environment(env) if env else None,
+        inputs=tuple((name, sender.data(source)) for name, source in inputs),
+        outputs=outputs or ("*",),
+        **fields,
+    )
+    arrivals = shell.grid.arrivals()
+    on_ended = arrivals.tell if wait else None
+    is_sweep = bool(axes) or file_list is not None
+    submitted = []
+    for path, argument_lists in plan:
+        its = description
+        if path is not None:
+            its = replace(its, inputs=(*its.inputs, (path.name, sender.data(str(path)))))
+        if is_sweep:
+            submitted.append(shell.grid.sweep(its, argument_lists, on_ended))
+        else:
+            submitted.append(shell.grid.submit(its, argument_lists[0], on_ended))
+    _report(shell, submitted, wait)
+    if wait:
+        results = follow(arrivals, sum(len(each.works) for each in submitted))
+        if not is_sweep and shell.output.format == "table":
+            sys.stdout.buffer.write(shell.grid.content(results[0], "stdout"))
+            sys.stderr.buffer.write(shell.grid.content(results[0], "stderr"))
+        conclude(shell, results)
+
+
+def _plan(
+    arguments: Sequence[str], axes: list[Axis], file_list: Any
+) -> list[tuple[Path | None, list[tuple[str, ...]]]]:
+    """The submissions to make: a file that goes along, and the argument lists. Raises BadSweep."""
+    if file_list is None:
+        return [(None, list(expand(arguments, axes)))]
+    lines = [line.rstrip("\n") for line in file_list if line.strip()]
+    if not lines:
+        raise BadSweep(f"{file_list.name} has no lines")
+    if not any(_FILE.search(argument) for argument in arguments):
+        return [(None, list(expand(arguments, [*axes, Axis("line", lines)])))]
+    size_of([*axes, Axis("file", lines)])
+    plan: list[tuple[Path | None, list[tuple[str, ...]]]] = []
+    for number, line in enumerate(lines, 1):
+        path = Path(line)
+        if not path.is_file():
+            raise BadSweep(f"{file_list.name}:{number}: there is no file {line}")
+        # The datas of a submission are the same for all its works, so each file has one of its own.
+        both = [*axes, Axis("line", [line]), Axis("file", [path.name])]
+        plan.append((path, list(expand(arguments, both))))
+    return plan
+
+
+def _report(shell: Shell, submitted: Sequence[Submitted], wait: bool) -> None:
+    """Print the names and say what may be done next."""
+    for each in submitted:
+        record = {"uid": each.uid, "works": len(each.works), "runs_on": each.runs_on}
+        if not wait:
+            shell.output.result(each.uid, record)
+    count = sum(len(each.works) for each in submitted)
+    first = submitted[0]
+    works = "1 work" if count == 1 else f"{count} works"
+    shell.output.say(f"Submitted {works} of {first.uid}. {first.runs_on}")
+    if not wait:
+        shell.output.say(
+            f"Next: xw wait {first.uid}; xw result {first.uid}; xw why {first.works[0]}"
+        )

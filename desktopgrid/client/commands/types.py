@@ -1,0 +1,85 @@
+"""Values in command lines: spans of time, sizes, pairs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_MIB = {"": 1.0, "k": 1 / 1024, "m": 1.0, "g": 1024.0, "t": 1024.0 * 1024}
+
+
+class Span(click.ParamType[int]):
+    """A span of time, in seconds."""
+
+    name = "TIME"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> int:
+        """Seconds of ``90``, ``15m``, ``2h`` or ``1d``."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value).lower())
+        if match is None:
+            self.fail(f"{value!r} is no time; expected such as 90, 15m, 2h or 1d")
+        return max(1, round(float(match[1]) * _SECONDS[match[2]]))
+
+
+class Mebibytes(click.ParamType[int]):
+    """A size, in MiB."""
+
+    name = "SIZE"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> int:
+        """MiB of ``512``, ``512M`` or ``2G``."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt]?)(?:i?b)?", str(value).lower())
+        if match is None:
+            self.fail(f"{value!r} is no size; expected such as 512, 512M or 2G")
+        return max(1, round(float(match[1]) * _MIB[match[2]]))
+
+
+class Pair(click.ParamType[tuple[str, str]]):
+    """``NAME=VALUE``, as a pair."""
+
+    name = "NAME=VALUE"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> tuple[str, str]:
+        """The two halves; the value may hold ``=``."""
+        if isinstance(value, tuple):
+            return value
+        name, separator, rest = str(value).partition("=")
+        if not separator or not name:
+            self.fail(f"{value!r} is not of the form NAME=VALUE")
+        return name, rest
+
+
+class Rights(click.ParamType[int]):
+    """Access rights in octal, or by their name."""
+
+    name = "RIGHTS"
+    names = {"private": 0o700, "group": 0o750, "public": 0o755}  # noqa: RUF012 - a constant
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> int:
+        """The bits of ``0o755``, ``755``, ``0x755`` (as the manual writes it) or ``public``."""
+        if isinstance(value, int):
+            return value
+        text = str(value).lower()
+        if text in self.names:
+            return self.names[text]
+        match = re.fullmatch(r"(?:0o|0x|0)?([0-7]{3})", text)
+        if match is None:
+            self.fail(
+                f"{value!r} are no access rights; expected private, group, public or such as 755"
+            )
+        return int(match[1], 8)

@@ -1,0 +1,155 @@
+"""What becomes of works: listed, waited for, explained, taken back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+from desktopgrid.client.arrivals import Arrivals
+from desktopgrid.client.commands.shell import NAMES, Command, Shell, pass_shell
+from desktopgrid.client.commands.types import Pair, Span
+from desktopgrid.client.progress import Progress
+from desktopgrid.model.lifecycle import WorkStatus
+from desktopgrid.model.objects import Result
+
+RESULT_COLUMNS = ("work", "status", "exit_code", "host", "reason")
+
+
+def went_well(result: Result) -> bool:
+    """Whether a work did what its user wanted, as far as its exit code tells."""
+    return result.status is WorkStatus.COMPLETED and result.exit_code == 0
+
+
+def row_of(result: Result) -> dict[str, Any]:
+    """A result as a row."""
+    return {name: getattr(result, name) for name in RESULT_COLUMNS} | {
+        "status": result.status.value
+    }
+
+
+def summary(results: Iterable[Result]) -> str:
+    """How many ended how, in a sentence."""
+    counts: Counter[str] = Counter()
+    for result in results:
+        is_odd = result.status is WorkStatus.COMPLETED and result.exit_code != 0
+        counts["completed with an error" if is_odd else result.status.value.lower()] += 1
+    total = sum(counts.values())
+    parts = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    return f"{total} work{'' if total == 1 else 's'} ended: {parts}."
+
+
+def follow(arrivals: Arrivals, total: int, timeout: float | None = None) -> list[Result]:
+    """Show progress until ``total`` results have come; raises TimeoutError."""
+    results: list[Result] = []
+    failed = 0
+    with Progress("works", total) as progress:
+        for result in arrivals.take(total, timeout):
+            results.append(result)
+            failed += not went_well(result)
+            progress.show(len(results), f"{failed} failed" if failed else "")
+    return results
+
+
+def conclude(shell: Shell, results: Sequence[Result]) -> None:
+    """Tell how works ended: in a table only those that failed. Exit code 1 if any did."""
+    failed = [result for result in results if not went_well(result)]
+    shown = failed if shell.output.format == "table" else results
+    if shown or shell.output.format != "table":
+        shell.output.rows("result", [row_of(result) for result in shown], RESULT_COLUMNS)
+    shell.output.say(summary(results))
+    if failed:
+        click.get_current_context().exit(1)
+
+
+@click.command(cls=Command)
+@click.argument("names", nargs=-1, metavar="[UID...]")
+@click.option(
+    "--where",
+    multiple=True,
+    type=Pair(),
+    help="Only those with this field, such as status=RUNNING.",
+)
+@click.option("--session", help="Only those of this session.")
+@click.option("--group", help="Only those of this group.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=1_000, show_default=True, help="At most so many."
+)
+@pass_shell
+def works(
+    shell: Shell,
+    names: tuple[str, ...],
+    where: tuple[tuple[str, str], ...],
+    session: str | None,
+    group: str | None,
+    limit: int,
+) -> None:
+    """List works, newest first.
+
+    All that you may see, or those named by their UID or their submission's.
+    """
+    fields: dict[str, Any] = dict(where)
+    fields |= {"session": session} if session else {}
+    fields |= {"group": group} if group else {}
+    rows = list(shell.grid.objects("works", list(shell.names(names)), limit, **fields))
+    columns = ("uid", "status", "application", "label", "host", "submitted_at", "reason")
+    shell.output.rows("work", rows, columns)
+
+
+@click.command(cls=Command)
+@click.argument("names", nargs=-1, metavar="[WORK...]")
+@click.option(
+    "--limit", type=click.IntRange(1), default=1_000, show_default=True, help="At most so many."
+)
+@pass_shell
+def tasks(shell: Shell, names: tuple[str, ...], limit: int) -> None:
+    """List tasks, the executions of works.
+
+    All that you may see, or those of the works named.
+    """
+    rows = list(shell.grid.objects("tasks", list(shell.names(names)), limit))
+    columns = ("uid", "status", "host", "exit_code", "wall", "started_at", "ended_at", "reason")
+    shell.output.rows("task", rows, columns)
+
+
+@click.command(cls=Command)
+@NAMES
+@pass_shell
+def cancel(shell: Shell, names: tuple[str, ...]) -> None:
+    """Take back works.
+
+    Of a submission all that have not ended; those that run are stopped.
+    """
+    aborted = shell.grid.cancel(list(shell.names(names)))
+    shell.output.rows("cancelled", [{"uid": uid} for uid in aborted], ("uid",))
+    shell.output.say(f"{len(aborted)} works were cancelled; the others had ended.")
+
+
+@click.command(cls=Command)
+@NAMES
+@click.option("--timeout", type=Span(), help="Give up after this time.")
+@pass_shell
+def wait(shell: Shell, names: tuple[str, ...], timeout: int | None) -> None:
+    """Wait until works have ended.
+
+    Of a submission all of them. Exit code 0 if all were completed with exit code 0.
+    """
+    uids = list(dict.fromkeys(shell.grid.works_of(list(shell.names(names)))))
+    arrivals = shell.grid.arrivals()
+    shell.grid.session.watch(uids, arrivals.tell)
+    conclude(shell, follow(arrivals, len(uids), timeout))
+
+
+@click.command(cls=Command)
+@click.argument("uid")
+@pass_shell
+def why(shell: Shell, uid: str) -> None:
+    """Say why a work, or a pilot, is where it is."""
+    sentences = shell.grid.why(uid)
+    if shell.output.format == "table":
+        for sentence in sentences:
+            shell.output.line(sentence)
+    else:
+        shell.output.rows("reason", [{"sentence": each} for each in sentences], ("sentence",))

@@ -1,0 +1,313 @@
+"""The grid as Python sees it.
+
+    with Grid.open() as grid:
+        result = grid.run(Description("fractal"), ["--row", "3"])
+        sweep = grid.sweep(Description("fractal"), [["--row", str(n)] for n in range(500)])
+        for result in grid.wait(sweep.works):
+            print(result.work, result.exit_code, result.stdout)
+
+A process needs one Grid; its threads may share it. What the server refuses is raised as the error
+of :mod:`desktopgrid.model.errors` that the refusal names.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from desktopgrid.client import files, profile
+from desktopgrid.client.arrivals import Arrivals
+from desktopgrid.client.connection import OnBytes
+from desktopgrid.client.parts import Part, parts_of
+from desktopgrid.client.replies import field, result_of
+from desktopgrid.client.session import RESULTS_A_REQUEST, GridSession, Reply
+from desktopgrid.client.watches import OnEnded
+from desktopgrid.link.identity import Identity
+from desktopgrid.model.errors import BadRequest, GridError, UnknownObject
+from desktopgrid.model.objects import (
+    UID,
+    Data,
+    Description,
+    Platform,
+    Result,
+    new_uid,
+)
+from desktopgrid.model.rights import PRIVATE, PUBLIC, UserLevel
+from desktopgrid.wire import messages as m
+from desktopgrid.wire.proof import new_secret, verifier_of
+
+NAMES_A_REQUEST = 2_000
+
+PARTS_AHEAD = 8
+"""Messages of a sweep that may be unanswered: each is long."""
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A submission that the grid has: its name, those of its works, and which workers may take
+    them.
+    """
+
+    uid: UID
+    works: tuple[UID, ...]
+    runs_on: str
+
+
+class Grid:
+    """Works, datas, applications and hosts, through one session with the server."""
+
+    def __init__(self, session: GridSession) -> None:
+        self.session = session
+
+    @classmethod
+    def open(cls, identity: Identity | Path | None = None) -> Self:
+        """Connect as ``identity``, or as whom `xw login` made us; raises NotAuthenticated,
+        Unavailable.
+        """
+        if not isinstance(identity, Identity):
+            identity = profile.load(profile.identity_path(identity))
+        grid = cls(GridSession(identity))
+        try:
+            grid.session.open()
+        except BaseException:
+            grid.close()
+            raise
+        return grid
+
+    def close(self) -> None:
+        """Take leave. Works that were submitted go on."""
+        self.session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Grid by {self.session!r}>"
+
+    # Submitting
+
+    def submit(
+        self,
+        description: Description,
+        arguments: Sequence[str] = (),
+        on_ended: OnEnded | None = None,
+    ) -> Submitted:
+        """Submit one work. When this returns it cannot be lost any more."""
+        part = Part(0, (tuple(arguments),))
+        works, asked = self.session.start(description, part, is_single=True, on_ended=on_ended)
+        reply = self.session.answer(asked)
+        return Submitted(works[0], (works[0],), str(reply.get("runs_on", "")))
+
+    def sweep(
+        self,
+        description: Description,
+        argument_lists: Iterable[Sequence[str]],
+        on_ended: OnEnded | None = None,
+    ) -> Submitted:
+        """Submit one work an argument list: all of them, or none that would stay."""
+        parts = list(parts_of(tuple(arguments) for arguments in argument_lists))
+        if not parts:
+            raise BadRequest("a sweep needs at least one argument list")
+        uid = new_uid()
+        works, asked = self.session.start(description, parts[0], uid, on_ended=on_ended)
+        # What is wrong with the description is wrong in every part: one is asked before the others.
+        runs_on = str(self.session.answer(asked).get("runs_on", ""))
+        try:
+            promises: deque[Future[Reply]] = deque()
+            for part in parts[1:]:
+                if len(promises) == PARTS_AHEAD:
+                    self.session.answer(promises.popleft())
+                more, promise = self.session.start(description, part, uid, on_ended=on_ended)
+                works += more
+                promises.append(promise)
+            for promise in promises:
+                self.session.answer(promise)
+        except GridError:
+            self.session.post(m.Cancel((uid,)))
+            raise
+        return Submitted(uid, tuple(works), runs_on)
+
+    def run(
+        self, description: Description, arguments: Sequence[str] = (), timeout: float | None = None
+    ) -> Result:
+        """Submit one work and wait for what comes of it; raises TimeoutError, and then the work
+        goes on.
+        """
+        arrivals = self.arrivals()
+        part = Part(0, (tuple(arguments),))
+        works, asked = self.session.start(description, part, is_single=True, on_ended=arrivals.tell)
+
+        def heard(answer: Future[Reply]) -> None:
+            error = answer.exception()
+            if isinstance(error, GridError):
+                arrivals.fail(error)
+
+        asked.add_done_callback(heard)
+        try:
+            return next(arrivals.take(1, timeout))
+        finally:
+            self.session.unwatch(works, arrivals.tell)
+
+    # Waiting and results
+
+    def wait(self, works: Sequence[UID], timeout: float | None = None) -> Iterator[Result]:
+        """The results of ``works`` as they end, in that order; raises TimeoutError."""
+        arrivals = self.arrivals()
+        self.session.watch(works, arrivals.tell)
+
+        def results() -> Iterator[Result]:
+            try:
+                yield from arrivals.take(len(set(works)), timeout)
+            finally:
+                self.session.unwatch(works, arrivals.tell)
+
+        return results()
+
+    def arrivals(self) -> Arrivals:
+        """Where results may arrive: ``grid.sweep(..., on_ended=arrivals.tell)``."""
+        return Arrivals(self.session)
+
+    def results(self, works: Sequence[UID]) -> Iterator[Result]:
+        """What came of those of ``works`` that have ended."""
+        for start in range(0, len(works), RESULTS_A_REQUEST):
+            wanted = list(works[start : start + RESULTS_A_REQUEST])
+            while wanted:
+                reply = self.session.ask(m.GetResults(tuple(wanted)))
+                rows = [result_of(row) for row in field(reply, "results", list)]
+                yield from rows
+                # The server answers with as many as go into a frame; with none when none has ended.
+                got = {result.work for result in rows}
+                wanted = [work for work in wanted if work not in got] if rows else []
+
+    def content(self, result: Result, name: str) -> bytes:
+        """One output of a work; ``stdout`` and ``stderr`` are two of them."""
+        return files.content_of(self.session, result, name)
+
+    def fetch(self, result: Result, directory: Path, *, overrides: bool = False) -> list[Path]:
+        """Write all that a work left behind below ``directory``: the files that were written."""
+        return files.fetch(self.session, result, directory, overrides=overrides)
+
+    # Questions
+
+    def objects(
+        self, kind: str, uids: Sequence[UID] = (), limit: int | None = None, **where: Any
+    ) -> Iterator[dict[str, Any]]:
+        """The objects of a kind that one may see, newest first, as rows.
+
+        ``uids`` narrows to these, or to those of these submissions or works; ``where`` to fields.
+        """
+        after, seen = None, 0
+        while limit is None or seen < limit:
+            page = 1_000 if limit is None else min(1_000, limit - seen)
+            reply = self.session.ask(m.ListObjects(kind, tuple(uids), where, page, after))
+            rows = field(reply, "rows", list)
+            yield from rows
+            seen += len(rows)
+            after = reply.get("next")
+            if after is None:
+                return
+
+    def works_of(self, names: Sequence[UID]) -> Iterator[UID]:
+        """The works of these names, and of the submissions of these names; raises UnknownObject."""
+        for name in names:
+            found = [str(row["uid"]) for row in self.objects("works", (name,))]
+            if not found:
+                raise UnknownObject.named("work or submission", name)
+            yield from reversed(found)
+
+    def why(self, uid: UID) -> tuple[str, ...]:
+        """Why a work, or a pilot, is where it is, in sentences."""
+        return tuple(map(str, field(self.session.ask(m.Why(uid)), "sentences", list)))
+
+    def stats(self) -> dict[str, Any]:
+        """How the grid does: numbers by name."""
+        return self.session.ask(m.Stats())
+
+    # Changing
+
+    def cancel(self, names: Sequence[UID]) -> list[UID]:
+        """Take back works, or all works of submissions: those that had not ended."""
+        return self._in_portions(m.Cancel, names, "aborted")
+
+    def remove(self, uids: Sequence[UID]) -> list[UID]:
+        """Remove objects of any kind; works that are open are cancelled first."""
+        return self._in_portions(m.Remove, uids, "removed")
+
+    def _in_portions(
+        self, request: type[m.Cancel] | type[m.Remove], names: Sequence[UID], what: str
+    ) -> list[UID]:
+        done: list[UID] = []
+        for start in range(0, len(names), NAMES_A_REQUEST):
+            portion = tuple(names[start : start + NAMES_A_REQUEST])
+            done += map(str, self.session.ask(request(portion)).get(what, ()))
+        return done
+
+    def send_data(
+        self,
+        source: Path | bytes,
+        name: str = "",
+        *,
+        type: str = "",
+        rights: int = PUBLIC,
+        progress: OnBytes | None = None,
+    ) -> Data:
+        """Put a file, or bytes, on the grid; an upload that breaks goes on where it was."""
+        name = name or (source.name if isinstance(source, Path) else "data")
+        return files.send_data(
+            self.session, source, name, type=type, rights=rights, progress=progress
+        )
+
+    def send_application(
+        self,
+        name: str,
+        executable: Path | bytes,
+        platform: Platform | None = None,
+        *,
+        rights: int | None = None,
+        progress: OnBytes | None = None,
+    ) -> Reply:
+        """Register a program, or another platform's executable of one: its uid, name and rights.
+
+        Without ``rights`` an advanced user's application is public, and another's private.
+        """
+        if platform is None:
+            if isinstance(executable, bytes):
+                raise BadRequest("an executable that is no file needs a platform")
+            platform = files.platform_of(executable)
+        if rights is None:
+            is_advanced = self.session.welcome.level >= UserLevel.ADVANCED
+            rights = PUBLIC if is_advanced else PRIVATE
+        data = self.send_data(executable, name, type="executable", rights=rights, progress=progress)
+        request = m.SendApplication(new_uid(), name, platform.cpu, platform.os, data.uid, rights)
+        return self.session.ask(request)
+
+    def new_identity(
+        self, kind: str = "worker", user: UID | None = None, lifetime: int | None = None
+    ) -> Identity:
+        """A new token of oneself (or, for a super user, of ``user``), as an identity for a worker
+        or a client.
+
+        The secret is made here and the server never sees it.
+        """
+        secret = new_secret()
+        uid = new_uid()
+        self.session.ask(m.SendToken(uid, verifier_of(secret), user, lifetime))
+        mine = self.session.identity
+        return Identity(mine.servers, kind, uid, secret, mine.ca)
+
+    def revoke(self, uid: UID) -> None:
+        """Revoke a token or a user: its sessions end now."""
+        self.session.ask(m.Revoke(uid))
