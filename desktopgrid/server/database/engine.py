@@ -63,20 +63,26 @@ class DirectoryLock:
 def open(place: Home | str, *, exclusive: bool = True) -> Engine:
     """The database of a grid's home, or the one with this URL; its tables may not be there yet.
 
-    A home's directory is locked until the engine is disposed of, unless ``exclusive`` is false;
-    raises Unavailable if another process has the lock.
+    A home's directory is locked, and our process noted there, until the engine is disposed of, unless
+    ``exclusive`` is false; raises Unavailable if another process has the lock.
     """
     if isinstance(place, str):
         return _engine(place)
-    lock = DirectoryLock(place.directory) if exclusive else None
+    if not exclusive:
+        return _engine(place.database_url)
+    lock = DirectoryLock(place.directory)
     try:
         engine = _engine(place.database_url)
+        place.pid_file.write_text(f"{os.getpid()}\n")
     except BaseException:
-        if lock is not None:
-            lock.release()
+        lock.release()
         raise
-    if lock is not None:
-        event.listen(engine, "engine_disposed", lambda _engine: lock.release())
+
+    def release(_engine: Engine) -> None:
+        place.pid_file.unlink(missing_ok=True)
+        lock.release()
+
+    event.listen(engine, "engine_disposed", release, once=True)
     return engine
 
 

@@ -429,7 +429,6 @@ __all__ = [
     "list_objects",
     "load",
     "owner_of_submission",
-    "owner_of_submission",
     "results",
     "taken",
     "visible_to",

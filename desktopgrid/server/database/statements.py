@@ -64,9 +64,7 @@ def _insert(dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]) 
     return insert(table).inline().values(bound)
 
 
-def _insert_new(
-    dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]
-) -> Executable:
+def _insert_new(dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]) -> Executable:
     """Insert where there is no such row yet. For what clients name: no name of theirs may make a commit fail."""
     if dialect.name in ("mysql", "mariadb"):
         return insert(table).values(bound).prefix_with("IGNORE")
@@ -135,7 +133,9 @@ HOW: dict[type[changes.Change], Written] = {
 }
 """How each kind of change is written, one entry for each of :data:`changes.ORDER`."""
 
-HOW[changes.WorkInserted] = _written(changes.WorkInserted, schema.works, _insert_new, more=("owner",))
+HOW[changes.WorkInserted] = _written(
+    changes.WorkInserted, schema.works, _insert_new, more=("owner",)
+)
 
 WORK_GOES_ON = _written(changes.WorkUpdated, schema.works, _update, "uid", without=("ended_at",))
 """An update of a work that is not over: ``ended_at`` is let alone, and so is the index over it."""
