@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Dict, Optional
 
 from desktopgrid.model import configuration
 from desktopgrid.model.errors import ConfigurationError
@@ -33,7 +32,7 @@ class SiteConfig:
     schedd: str = ""
     pool: str = ""
     address: str = ""
-    token: Optional[Path] = None
+    token: str = ""
 
     cores: int = 1
     memory_mib: int = 1024
@@ -69,13 +68,13 @@ class SiteConfig:
         )
 
 
-def read_sites(directory: Path) -> Dict[str, SiteConfig]:
+def read_sites(directory: Path) -> dict[str, SiteConfig]:
     """The sites of ``directory``/``*.conf`` by name, none if it does not exist.
 
     Raises ConfigurationError.
     """
-    found: Dict[str, SiteConfig] = {}
-    files: Dict[str, str] = {}
+    found: dict[str, SiteConfig] = {}
+    files: dict[str, str] = {}
     for path in sorted(directory.glob("*.conf")):
         for section in configuration.read(path).sections:
             if section.kind != "site" or not section.name:

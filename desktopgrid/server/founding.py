@@ -160,9 +160,8 @@ def configuration_text(settings: dict[str, str]) -> str:
     """The commented sample of ``server.conf`` with these keys set."""
     text = sample_text("server")
     for key, value in settings.items():
-        text, count = re.subn(
-            rf"^#{key} =.*$", lambda _, line=f"{key} = {value}": line, text, count=1, flags=re.M
-        )
+        line = f"{key} = {value}".replace("\\", r"\\")
+        text, count = re.subn(rf"^#{key} =.*$", line, text, count=1, flags=re.M)
         assert count == 1, key  # noqa: S101 - a test sets every key
     return text
 

@@ -19,7 +19,7 @@ CONFIGURATION = "server.conf"
 
 @dataclass(frozen=True)
 class Home:
-    """A grid's directory with its configuration: everything that a server needs to know to serve."""
+    """A grid's directory with its configuration: all that a server needs to know to serve."""
 
     directory: Path
     config: ServerConfig
@@ -27,7 +27,7 @@ class Home:
 
     @classmethod
     def open(cls, directory: Path) -> Home:
-        """The grid in ``directory``; raises UnknownObject if there is none, or ConfigurationError."""
+        """The grid in ``directory``; raises UnknownObject if there is none, ConfigurationError."""
         directory = directory.absolute()
         if not (directory / CONFIGURATION).is_file():
             raise UnknownObject(
@@ -117,7 +117,7 @@ class Home:
 
 
 def write_private(path: Path, content: str | bytes, mode: int = 0o600) -> None:
-    """Make the file ``path`` read so: whole at any moment, durable, of ``mode`` from the first byte."""
+    """Make the file ``path`` read so: whole at any moment, durable, never open to others."""
     data = content.encode() if isinstance(content, str) else content
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

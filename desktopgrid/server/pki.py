@@ -1,7 +1,8 @@
 """The grid's own certificates: a CA that clients and workers pin, and the server's under it.
 
-The CA lasts ten years and never changes; the server's certificate is renewed under it, so that nobody
-out there has to be told anything. Keys are on the curve P-256: a handshake costs a tenth of RSA's.
+The CA lasts ten years and never changes; the server's certificate is renewed under it, so that
+nobody out there has to be told anything. Keys are on the curve P-256: a handshake costs a tenth of
+RSA's.
 """
 
 from __future__ import annotations

@@ -63,8 +63,8 @@ class DirectoryLock:
 def open(place: Home | str, *, exclusive: bool = True) -> Engine:
     """The database of a grid's home, or the one with this URL; its tables may not be there yet.
 
-    A home's directory is locked, and our process noted there, until the engine is disposed of, unless
-    ``exclusive`` is false; raises Unavailable if another process has the lock.
+    A home's directory is locked, and our process noted there, until the engine is disposed of,
+    unless ``exclusive`` is false; raises Unavailable if another process has the lock.
     """
     if isinstance(place, str):
         return _engine(place)

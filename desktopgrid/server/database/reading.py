@@ -410,13 +410,6 @@ def taken(connection: Connection, kind: str, uids: Iterable[str]) -> set[str]:
 
 
 def owner_of_submission(connection: Connection, uid: str) -> str | None:
-    """Who sent the submission of this name, or None where there is none."""
-    found = select(submissions.c.owner).where(submissions.c.uid == uid)
-    owner: str | None = connection.execute(found).scalar()
-    return owner
-
-
-def owner_of_submission(connection: Connection, uid: str) -> str | None:
     """Whose submission ``uid`` is, whether its works are over or not; None if there is none."""
     wanted = select(submissions.c.owner).where(submissions.c.uid == uid)
     found: str | None = connection.execute(wanted).scalar()

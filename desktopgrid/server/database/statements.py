@@ -64,12 +64,15 @@ def _insert(dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]) 
     return insert(table).inline().values(bound)
 
 
-def _insert_new(dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]) -> Executable:
-    """Insert where there is no such row yet. For what clients name: no name of theirs may make a commit fail."""
+def _insert_new(dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]) -> UpdateBase:
+    """Insert where there is no such row yet.
+
+    For what clients name: no name of theirs may make a commit fail.
+    """
     if dialect.name in ("mysql", "mariadb"):
-        return insert(table).values(bound).prefix_with("IGNORE")
+        return insert(table).inline().values(bound).prefix_with("IGNORE")
     kind = sqlite.insert if dialect.name == "sqlite" else postgresql.insert
-    return kind(table).values(bound).on_conflict_do_nothing()
+    return kind(table).inline().values(bound).on_conflict_do_nothing()
 
 
 def _update(dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]) -> UpdateBase:
