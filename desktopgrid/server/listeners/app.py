@@ -74,6 +74,7 @@ def build(service: Service, store: Store) -> web.Application:
     app = web.Application(middlewares=[answer_errors], client_max_size=MAX_FRAME + 1)
     app["service"] = service
     app["store"] = store
+    app["outputs"] = service.outputs
     app.add_routes(
         [
             web.get("/v1/link", link.link),

@@ -22,6 +22,7 @@ from condor.errors import CondorError
 from condor.matcher import Matcher
 from condor.matcher import RequirementRefused as MatcherRefused
 from desktopgrid.model.errors import (
+    AccessDenied,
     GridError,
     NotAuthenticated,
     RequirementRefused,
@@ -37,6 +38,7 @@ from desktopgrid.server.dispatcher import offer
 from desktopgrid.server.journal import Journal
 from desktopgrid.server.listeners.clock import utc_now
 from desktopgrid.server.loading import grid_from
+from desktopgrid.server.outputs import Outputs
 from desktopgrid.server.requests import Reading
 from desktopgrid.server.state import Grid, Outcome, Policy
 from desktopgrid.wire import messages as m
@@ -55,13 +57,22 @@ HOSTS_A_JUDGEMENT = 1000
 class Service:
     """A running server: opened with :meth:`start`, ended with :meth:`stop`."""
 
-    def __init__(self, name: str, engine: Engine, policy: Policy, sites: dict[str, Site]) -> None:
+    def __init__(
+        self,
+        name: str,
+        engine: Engine,
+        policy: Policy,
+        sites: dict[str, Site],
+        outputs: Outputs,
+    ) -> None:
+        self.outputs = outputs
         self.name, self.engine, self.policy, self.sites = name, engine, policy, sites
         self.incarnation = 0
         self._core: Core | None = None
         self._trouble = "the server is starting"
         self._loop = asyncio.get_running_loop()
         self._readers = ThreadPoolExecutor(4, "reader")
+        self.files = ThreadPoolExecutor(8, "files")
         self._hashers = ThreadPoolExecutor(2, "argon2")
         self._judges = ThreadPoolExecutor(1, "matcher")
         self._matcher = Matcher()
@@ -89,7 +100,7 @@ class Service:
         self.spawn(self._look_after())
 
     async def _open(self) -> None:
-        core = await self._in_thread(self._readers, self._load)
+        core = await self.in_thread(self._readers, self._load)
         self.incarnation = core.grid.incarnation
         self._core = core
         logger.info(
@@ -155,12 +166,12 @@ class Service:
             task.cancel()
         core, self._core, self._trouble = self._core, None, "the server is stopping"
         if core is not None:
-            await self._in_thread(self._readers, core.journal.close)
+            await self.in_thread(self._readers, core.journal.close)
             core.durable(core.journal.position)
             for peer in list(core.peers.values()):
                 if peer.close is not None:
                     peer.close(Unavailable.code, "the server is stopping")
-        for pool in (self._readers, self._hashers, self._judges):
+        for pool in (self._readers, self.files, self._hashers, self._judges):
             pool.shutdown(wait=False)
         self._matcher.close()
 
@@ -184,7 +195,8 @@ class Service:
         if not task.cancelled() and task.exception() is not None:
             logger.error("A duty of the server ended: %s", task.exception(), exc_info=task.exception())
 
-    async def _in_thread(self, pool: ThreadPoolExecutor, do: Callable[..., T], *args: Any) -> T:
+    async def in_thread(self, pool: ThreadPoolExecutor, do: Callable[..., T], *args: Any) -> T:
+        """What ``do`` gives, which waits for something, in a thread of ``pool``."""
         return await self._loop.run_in_executor(pool, do, *args)
 
     async def until_durable(self) -> None:
@@ -221,6 +233,7 @@ class Service:
         now = utc_now()
         heard = core.heard(peer, frame, now)
         if peer.kind == WORKER:
+            await self._check_outputs(heard)
             core.worker_said(peer, heard, now)
         else:
             for sequence, message in heard:
@@ -231,13 +244,25 @@ class Service:
             self._room.clear()
             await self._room.wait()
 
+    async def _check_outputs(self, heard: list[tuple[int, m.Message]]) -> None:
+        """A task's outputs are what it has uploaded, and nothing else; raises AccessDenied."""
+        for _, message in heard:
+            if isinstance(message, m.Finished) and message.outputs:
+                for output in message.outputs:
+                    if not await self.in_thread(
+                        self.files, self.outputs.has, message.task, output.sha256
+                    ):
+                        raise AccessDenied(
+                            f"task {message.task} has not uploaded {output.name[:80]!r}"
+                        )
+
     async def _answer(self, core: Core, peer: Peer, sequence: int, message: m.Message) -> None:
         try:
             message = await self._prepare(core, peer, message)
             asked = core.client_said(peer, sequence, message, utc_now())
             if asked is not None:
                 await self.until_durable()
-                core.reply(peer, sequence, await self._in_thread(self._readers, self._ask, asked))
+                core.reply(peer, sequence, await self.ask(asked))
         except GridError as error:
             core.refuse(peer, sequence, error)
 
@@ -245,14 +270,18 @@ class Service:
         """What must be known, and takes time to learn, before a decision."""
         if isinstance(message, m.Submit):
             if message.uid not in core.grid.batches:
-                await self._in_thread(self._readers, self._check_new, message, peer.who.user)
+                await self.in_thread(self._readers, self._check_new, message, peer.who.user)
             requirements = message.description.get("requirements")
             if isinstance(requirements, str) and requirements:
-                await self._in_thread(self._judges, self._check_requirements, requirements)
+                await self.in_thread(self._judges, self._check_requirements, requirements)
         elif isinstance(message, m.SendUser) and message.password:
-            hashed = await self._in_thread(self._hashers, self._hasher.hash, message.password)
+            hashed = await self.in_thread(self._hashers, self._hasher.hash, message.password)
             return replace(message, password=hashed)
         return message
+
+    async def ask(self, asked: Reading) -> dict[str, Any]:
+        """What the database says; raises a GridError."""
+        return await self.in_thread(self._readers, self._ask, asked)
 
     def _ask(self, asked: Reading) -> dict[str, Any]:
         with self.engine.connect() as connection, database.transaction(connection):
@@ -286,7 +315,7 @@ class Service:
                 uids = [uid for expression, uid in pairs if expression == text]
                 uids = uids[:HOSTS_A_JUDGEMENT]
                 ads = [attributes_of(core.grid.known_hosts[uid]) for uid in uids]
-                verdicts = await self._in_thread(self._judges, self._verdicts, text, ads)
+                verdicts = await self.in_thread(self._judges, self._verdicts, text, ads)
                 judged = {(text, uid): ok for uid, ok in zip(uids, verdicts, strict=True)}
                 core.change(lambda grid, out, judged=judged: _judged(grid, judged, out))
         finally:
@@ -307,7 +336,7 @@ class Service:
         user = grid.user_named(login)
         credential = grid.credentials.get(user.uid) if user is not None else None
         verifier = credential.verifier if credential is not None else _NOBODYS
-        is_right = await self._in_thread(self._hashers, self._is_password, verifier, password)
+        is_right = await self.in_thread(self._hashers, self._is_password, verifier, password)
         if user is None or user.is_revoked or credential is None or not is_right:
             raise NotAuthenticated("wrong login or password")
         return user

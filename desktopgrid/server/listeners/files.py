@@ -1,0 +1,220 @@
+"""The doors for files: contents of datas in and out, outputs of tasks in, outputs of works out (docs/protocol.md)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from aiohttp import web
+
+from desktopgrid.model.errors import (
+    AccessDenied,
+    BadRequest,
+    NotAuthenticated,
+    UnknownObject,
+)
+from desktopgrid.model.objects import Data
+from desktopgrid.model.rights import READ, grants
+from desktopgrid.server.core import Peer
+from desktopgrid.server.dispatcher import data_arrived
+from desktopgrid.server.listeners.clock import utc_now
+from desktopgrid.server.requests import Reading, data_row
+from desktopgrid.server.state import Grid, Outcome
+from desktopgrid.server.storage import NoRoom, Store, Upload, WrongDigest
+from desktopgrid.wire.messages import GetResults
+
+if TYPE_CHECKING:
+    from desktopgrid.server.listeners.service import Service
+
+T = TypeVar("T")
+
+OFFSET = "Upload-Offset"
+CHUNK = 1 << 20
+LONGEST_OUTPUT = 1 << 40
+RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
+DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def _peer(request: web.Request) -> tuple[Service, Peer]:
+    """The session whose ticket the request carries; raises NotAuthenticated."""
+    service: Service = request.app["service"]
+    scheme, _, ticket = request.headers.get("Authorization", "").partition(" ")
+    if scheme != "Ticket":
+        raise NotAuthenticated("transfers carry `Authorization: Ticket ...` of an open session")
+    return service, service.core.peer_of(ticket)
+
+
+def _readable(service: Service, peer: Peer, uid: str) -> Data:
+    grid = service.core.grid
+    data: Data = grid.find("data", uid)
+    group = grid.owner_group(data.owner)
+    if grants(peer.who, READ, data.owner, group, data.rights):
+        return data
+    if peer.host is not None and _is_needed(grid, peer.host, uid):
+        return data
+    raise UnknownObject.named("data", uid)
+
+
+def _is_needed(grid: Grid, host: str, uid: str) -> bool:
+    """Whether a task of ``host`` needs the data: who may run a work may read what it needs (manual, 3.2)."""
+    state = grid.scheduler.hosts.get(host)
+    if state is None:
+        return False
+    for task in state.tasks.values():
+        description = grid.works[task.work].submission.description
+        if uid in (description.stdin, description.env) or any(
+            uid == data for _, data in description.inputs
+        ):
+            return True
+        if uid in grid.applications[description.application].executables.values():
+            return True
+    return False
+
+
+# --- datas --------------------------------------------------------------------------------------------------------
+
+
+async def head_data(request: web.Request) -> web.Response:
+    """How much of a data the server has."""
+    service, peer = _peer(request)
+    data = _readable(service, peer, request.match_info["uid"])
+    store: Store = request.app["store"]
+    if data.is_available:
+        return web.Response(headers={OFFSET: str(data.size), "Content-Length": str(data.size)})
+    return web.Response(headers={OFFSET: str(store.offset(data.uid))})
+
+
+async def get_data(request: web.Request) -> web.StreamResponse:
+    """The content of a data, or a range of it."""
+    service, peer = _peer(request)
+    data = _readable(service, peer, request.match_info["uid"])
+    if not data.is_available:
+        raise UnknownObject(f"data {data.uid} has not arrived yet")
+    return _content(request, data.sha256)
+
+
+async def put_data(request: web.Request) -> web.Response:
+    """The content of a data, or its next part."""
+    service, peer = _peer(request)
+    data: Data = service.core.grid.find("data", request.match_info["uid"])
+    if data.owner != peer.who.user:
+        raise AccessDenied(f"data {data.uid} is another user's")
+    if data.is_available:
+        return web.Response(status=201, headers={OFFSET: str(data.size)})
+    answer = await _receive(request, data.uid, data.sha256, data.size)
+    if answer.status == 201:
+        service.core.change(lambda grid, out: _arrived(grid, data, out))
+        await service.until_durable()
+    return answer
+
+
+def _arrived(grid: Grid, data: Data, out: Outcome) -> None:
+    whole = replace(grid.datas[data.uid], is_available=True)
+    grid.datas[data.uid] = whole
+    out.changes.append(data_row(whole))
+    data_arrived(grid, whole, utc_now(), out)
+
+
+# --- outputs ------------------------------------------------------------------------------------------------------
+
+
+async def put_output(request: web.Request) -> web.Response:
+    """What a task left behind, from the host that has the task (XW-USR-8)."""
+    service, peer = _peer(request)
+    task, sha256 = request.match_info["task"], request.match_info["sha256"]
+    service.core.may_upload(peer, task)
+    if not DIGEST.fullmatch(sha256):
+        raise BadRequest("an output is named by the 64 hexadecimal digits of its SHA-256")
+    size = request.content_length
+    content_range = request.headers.get("Content-Range")
+    if content_range is not None:
+        size = _range(content_range)[2]
+    if size is None or size > LONGEST_OUTPUT:
+        raise BadRequest("an output's size must be known, and below a TiB")
+    answer = await _receive(request, f"{task}.{sha256}", sha256, size)
+    if answer.status == 201:
+        await _in_thread(service, request.app["outputs"].mark, task, sha256)
+    return answer
+
+
+async def get_output(request: web.Request) -> web.StreamResponse:
+    """An output of a work, for who may read the work."""
+    service, peer = _peer(request)
+    work, name = request.match_info["work"], request.match_info["name"]
+    await service.until_durable()
+    question = Reading(peer.who, GetResults((work,)), {})
+    found = await service.ask(question)
+    for result in found["results"]:
+        for output in result["outputs"]:
+            if result["work"] == work and output["name"] == name:
+                return _content(request, output["sha256"])
+    raise UnknownObject(f"work {work} has no output {name!r} that you may see")
+
+
+# --- contents -----------------------------------------------------------------------------------------------------
+
+
+def _content(request: web.Request, sha256: str) -> web.FileResponse:
+    store: Store = request.app["store"]
+    if not store.has(sha256):
+        raise UnknownObject(f"the server has no content {sha256}")
+    headers = {"Content-Type": "application/octet-stream", "X-Content-Type-Options": "nosniff"}
+    return web.FileResponse(store.path(sha256), headers=headers)
+
+
+def _range(text: str) -> tuple[int, int, int]:
+    match = RANGE.fullmatch(text)
+    if match is None:
+        raise BadRequest(f"Content-Range must be `bytes A-B/SIZE`, not {text[:60]!r}")
+    first, last, size = (int(part) for part in match.groups())
+    return first, last, size
+
+
+async def _receive(request: web.Request, name: str, sha256: str, size: int) -> web.Response:
+    """Store the body as (a part of) the upload ``name``: 201 whole and durable, 202 go on, 409 not from there, 422 wrong, 507 no room."""
+    service: Service = request.app["service"]
+    store: Store = request.app["store"]
+    text = request.headers.get("Content-Range")
+    start = 0
+    if text is not None:
+        start, _, total = _range(text)
+        if total != size:
+            raise BadRequest(f"the size is {size}, not {total}")
+    elif store.offset(name):
+        store.discard(name)
+    try:
+        upload = await _in_thread(service, store.begin, name, sha256, size)
+    except NoRoom as error:
+        return _refused(507, error.code, str(error))
+    try:
+        if upload.offset != start:
+            answer = _refused(409, "wrong-offset", f"go on at {upload.offset}")
+            answer.headers[OFFSET] = str(upload.offset)
+            return answer
+        async for chunk in request.content.iter_chunked(CHUNK):
+            await _in_thread(service, upload.append, chunk)
+        return await _finish(service, upload)
+    except NoRoom as error:
+        return _refused(507, error.code, str(error))
+    except WrongDigest as error:
+        return _refused(422, error.code, str(error))
+    finally:
+        await _in_thread(service, upload.close)
+
+
+async def _finish(service: Service, upload: Upload) -> web.Response:
+    if upload.offset < upload.size:
+        return web.Response(status=202, headers={OFFSET: str(upload.offset)})
+    await _in_thread(service, upload.finish)
+    return web.Response(status=201, headers={OFFSET: str(upload.size)})
+
+
+def _refused(status: int, code: str, reason: str) -> web.Response:
+    return web.json_response({"code": code, "reason": reason}, status=status)
+
+
+async def _in_thread(service: Service, do: Callable[..., T], *args: object) -> T:
+    return await service.in_thread(service.files, partial(do, *args))

@@ -1,0 +1,143 @@
+"""The server as a process: opens the port, serves until it is told to stop, and leaves nothing unfinished."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+
+import uvloop
+from aiohttp import web
+
+from desktopgrid.model.errors import Unavailable
+from desktopgrid.server.database import engine as database
+from desktopgrid.server.database.upgrading import upgrade
+from desktopgrid.server.home import Home, write_private
+from desktopgrid.server.listeners.app import build
+from desktopgrid.server.listeners.service import Service
+from desktopgrid.server.outputs import Outputs
+from desktopgrid.server.state import Policy
+from desktopgrid.server.storage import Store
+
+logger = logging.getLogger(__name__)
+
+FILES_BESIDE_CONNECTIONS = 512
+"""Files that the server has open beside its connections: database, datas, logs."""
+BACKLOG = 4096
+SWITCH_INTERVAL = 0.0005
+"""Seconds for which a thread may keep the interpreter. The journal's writer takes it once a row; with the default of 5 ms a busy event loop
+would stretch a commit of 100 rows to half a second."""
+
+
+def serve(home: Home, on_ready: Callable[[str], None]) -> int:
+    """Serve the grid in ``home`` until SIGTERM or SIGINT; ``on_ready`` is called with the address once the port is open.
+
+    Raises Unavailable if another server has the grid, or the port is taken.
+    """
+    raise_file_limit(home.config.limits.max_connections)
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    return uvloop.run(_serve(home, on_ready))
+
+
+def raise_file_limit(connections: int) -> None:
+    """Make room for so many connections; says what to set where the system allows less."""
+    wanted = connections + FILES_BESIDE_CONNECTIONS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= wanted:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(hard, wanted)))
+    except (ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        logger.warning(
+            "The limit of open files is %d, which is enough for %d connections, not for max_connections = %d;"
+            " raise it with `ulimit -n %d` or LimitNOFILE=",
+            hard,
+            max(0, hard - FILES_BESIDE_CONNECTIONS),
+            connections,
+            wanted,
+        )
+
+
+def server_context(home: Home) -> ssl.SSLContext:
+    """TLS as the worker/API port speaks it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # A resumed session has lost its client's certificate chain; see docs/decisions/0001.
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_TICKET
+    context.load_cert_chain(home.certificate, home.key)
+    return context
+
+
+def policy_of(home: Home) -> Policy:
+    """What the administrator set, as decisions need it."""
+    limits = home.config.limits
+    return Policy(
+        alive_period=home.config.server.alive_period.total_seconds(),
+        max_open_works=limits.max_works,
+        max_data_bytes=limits.max_data_mib << 20,
+        longest_wall_time=int(limits.longest_wall_time.total_seconds()),
+        losses_per_retry=limits.losses_per_retry,
+    )
+
+
+async def _serve(home: Home, on_ready: Callable[[str], None]) -> int:
+    engine = database.open(home)
+    try:
+        upgrade(engine)
+        store = Store(home.datas, home.config.limits.min_free_mib << 20)
+        outputs = Outputs(home.datas / "outputs")
+        service = Service(socket.gethostname(), engine, policy_of(home), home.caps, outputs)
+        await service.start()
+        runner = web.AppRunner(
+            build(service, store), access_log=None, handle_signals=False, shutdown_timeout=5.0
+        )
+        await runner.setup()
+        port = await _open_port(runner, home)
+        address = f"https://localhost:{port}"
+        write_private(home.address_file, address + "\n", mode=0o644)
+        on_ready(address)
+        stop = await _told_to_stop()
+        logger.info("Stopping on %s", stop)
+        home.address_file.unlink(missing_ok=True)
+        await service.stop()
+        await runner.cleanup()
+        return 0
+    finally:
+        engine.dispose()
+
+
+async def _open_port(runner: web.AppRunner, home: Home) -> int:
+    settings = home.config.server
+    site = web.TCPSite(
+        runner,
+        settings.address,
+        settings.port,
+        ssl_context=server_context(home),
+        backlog=BACKLOG,
+        reuse_address=True,
+    )
+    try:
+        await site.start()
+    except OSError as error:
+        raise Unavailable(
+            f"cannot listen at {settings.address} port {settings.port}: {error.strerror or error};"
+            " set port in server.conf"
+        ) from error
+    port: int = runner.addresses[0][1]
+    return port
+
+
+async def _told_to_stop() -> str:
+    told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(
+            number, lambda name=number.name: told.done() or told.set_result(name)
+        )
+    return await told

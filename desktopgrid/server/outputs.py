@@ -1,0 +1,44 @@
+"""Which outputs a task has uploaded: an empty file each, so that only who sent a content can name it as his.
+
+Contents are stored by digest. To know a digest is not to have the content: without these marks a worker could name the digest of another
+user's data as its output, and its user would be given that.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from desktopgrid.model.errors import BadRequest
+from desktopgrid.server.home import sync_directory
+
+NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]{0,99}")
+
+
+class Outputs:
+    """The marks under a directory; all of this waits for the disk."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def mark(self, task: str, sha256: str) -> None:
+        """``task`` has uploaded this content: durable when this returns."""
+        place = self._place(task)
+        is_new = not place.is_dir()
+        place.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(place / sha256, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.close(descriptor)
+        sync_directory(place)
+        if is_new:
+            sync_directory(self.directory)
+
+    def has(self, task: str, sha256: str) -> bool:
+        """Whether ``task`` has uploaded this content."""
+        return (self._place(task) / sha256).is_file()
+
+    def _place(self, task: str) -> Path:
+        if not NAME.fullmatch(task):
+            raise BadRequest(f"{task[:80]!r} is no task")
+        return self.directory / task
