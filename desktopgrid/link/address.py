@@ -46,7 +46,9 @@ class ServerName:
 def connect(
     server: ServerName, timeout: float, intermediary: Intermediary | None = None
 ) -> socket.socket:
-    """A TCP connection to ``server``, through ``intermediary`` if there is one; raises ConnectionLost."""
+    """A TCP connection to ``server``, through ``intermediary`` if there is one; raises
+    ConnectionLost.
+    """
     host, port = (server.host, server.port) if intermediary is None else intermediary.address
     try:
         connection = socket.create_connection((host, port), timeout)

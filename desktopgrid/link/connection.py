@@ -6,10 +6,12 @@ from typing import Protocol
 
 
 class Connection(Protocol):
-    """Frames to a server and back. One thread calls ``receive`` and ``close``; the rest is for any thread.
+    """Frames to a server and back. One thread calls ``receive`` and ``close``; the rest is for any
+    thread.
 
-    Two of them: :class:`desktopgrid.link.duplex.Duplex` and :class:`desktopgrid.link.longpoll.LongPoll`.
-    All raise ConnectionLost when there is no connection any more.
+    Two of them: :class:`desktopgrid.link.duplex.Duplex` and
+    :class:`desktopgrid.link.longpoll.LongPoll`. All raise ConnectionLost when there is no
+    connection any more.
     """
 
     @property
@@ -17,14 +19,18 @@ class Connection(Protocol):
         """When the server was heard last (of time.monotonic)."""
 
     def send(self, frame: bytes) -> bool:
-        """Send ``frame`` without waiting. False: it will go out, but no other should be added before ``is_full`` is false."""
+        """Send ``frame`` without waiting. False: it will go out, but no other should be added
+        before ``is_full`` is false.
+        """
 
     @property
     def is_full(self) -> bool:
         """Whether a frame waits to go out."""
 
     def receive(self, timeout: float | None) -> list[bytes]:
-        """The frames that came; none after ``timeout`` seconds, after ``wake``, or when what waited to go out is out."""
+        """The frames that came; none after ``timeout`` seconds, after ``wake``, or when what waited
+        to go out is out.
+        """
 
     def ping(self) -> None:
         """Make the server answer, which changes ``heard_at``."""

@@ -1,8 +1,11 @@
-"""Frames over a WebSocket: the thin shell around :mod:`.websocket` (decides) and :mod:`.stream` (does)."""
+"""Frames over a WebSocket: the thin shell around :mod:`.websocket` (decides) and :mod:`.stream`
+(does).
+"""
 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from desktopgrid.link import websocket
 from desktopgrid.link.address import ServerName, connect
@@ -26,7 +29,9 @@ class Duplex:
 
     @classmethod
     def open(cls, server: ServerName, ca: str, via: Intermediary | None, timeout: float) -> Duplex:
-        """Connect; raises WebSocketBroken where the server can be reached but not by WebSocket, else ConnectionLost."""
+        """Connect; raises WebSocketBroken where the server can be reached but not by WebSocket,
+        else ConnectionLost.
+        """
         deadline = time.monotonic() + timeout
         stream = Stream(connect(server, timeout, via), pinned(ca), server.host)
         try:
@@ -67,11 +72,13 @@ class Duplex:
         return self._stream.is_full
 
     def send(self, frame: bytes) -> bool:
-        """Send ``frame`` at once; False if the socket does not take all of it: the receiving thread sends the rest."""
+        """Send ``frame`` at once; False if the socket does not take all of it: the receiving thread
+        sends the rest.
+        """
         return self._stream.write(websocket.frame(frame))
 
     def receive(self, timeout: float | None) -> list[bytes]:
-        """The frames that came since the last call; waits for one, but no longer than ``timeout``."""
+        """The frames that came since the last call; waits no longer than ``timeout`` for one."""
         if self._early:
             frames, self._early = self._early, []
             return frames
@@ -112,7 +119,9 @@ class Duplex:
         return frames
 
     def _ended(self, frames: list[bytes], payload: bytes) -> list[bytes]:
-        """Answer the server's CLOSE; what came before it is still heard, the next ``receive`` fails."""
+        """Answer the server's CLOSE; what came before it is still heard, the next ``receive``
+        fails.
+        """
         self._say_close(websocket.NORMAL)
         if not frames:
             raise ConnectionLost(websocket.closing(payload))
@@ -120,7 +129,5 @@ class Duplex:
         return frames
 
     def _say_close(self, code: int) -> None:
-        try:
+        with suppress(ConnectionLost):  # then it knows already
             self._stream.write(websocket.frame(websocket.close_payload(code), websocket.CLOSE))
-        except ConnectionLost:
-            pass  # it knows already

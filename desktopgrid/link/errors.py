@@ -1,4 +1,6 @@
-"""The errors of a connection. Its owner sees them as what they are: the server cannot be reached now."""
+"""The errors of a connection. Its owner sees them as what they are: the server cannot be reached
+now.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ class WebSocketBroken(ConnectionLost):
 
 
 class RefusedByServer(Unavailable):
-    """The server closed the connection on purpose. ``error`` says why; ``retry_after`` 0: for good."""
+    """The server closed the connection; ``error`` says why, ``retry_after`` 0 means for good."""
 
     def __init__(self, error: GridError, retry_after: float) -> None:
         super().__init__(str(error))
@@ -37,7 +39,9 @@ _CLASSES[RemoteProtocolError.code] = LocalProtocolError
 
 
 def from_code(code: str, reason: str) -> GridError:
-    """The error that a server means by ``code``; one that we do not know stays a GridError with that code."""
+    """The error that a server means by ``code``; one that we do not know stays a GridError with
+    that code.
+    """
     kind = _CLASSES.get(code)
     if kind is not None:
         return kind(reason or code)

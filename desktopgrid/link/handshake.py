@@ -1,4 +1,6 @@
-"""From a server's name to an open connection: dial, prove who we are, be welcomed or refused (docs/protocol.md, "Handshake")."""
+"""From a server's name to an open connection: dial, prove who we are, be welcomed or refused
+(docs/protocol.md, "Handshake").
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ class Dialler:
         self._polls_until: dict[ServerName, float] = {}
 
     def open(self, server: ServerName, identity: Identity, session: str, seen: int) -> Opened:
-        """An open connection to ``server``; raises RefusedByServer, ConnectionLost or RemoteProtocolError."""
+        """An open connection to ``server``; raises RefusedByServer, ConnectionLost or
+        RemoteProtocolError.
+        """
         via = choose(server.host, self._environment, self.proxy)
         if time.monotonic() >= self._polls_until.get(server, 0.0):
             try:

@@ -1,4 +1,6 @@
-"""The head of an HTTP/1.1 response, for the two answers that are no answers to a request: to CONNECT and to Upgrade."""
+"""The head of an HTTP/1.1 response, for the two answers that are no answers to a request: to
+CONNECT and to Upgrade.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ class Head:
 
     @classmethod
     def parse(cls, data: bytes) -> Head:
-        """The head that ``data`` (without the empty line) is; raises ConnectionLost if it is none."""
+        """The head that ``data`` (without the empty line) is; raises ConnectionLost if none."""
         first, *lines = data.decode("latin-1").split("\r\n")
         version, _, rest = first.partition(" ")
         status, _, reason = rest.partition(" ")

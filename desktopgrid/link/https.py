@@ -1,4 +1,6 @@
-"""Plain HTTPS requests to a server, each answered before the next: for transfers, login and the long poll."""
+"""Plain HTTPS requests to a server, each answered before the next: for transfers, login and the
+long poll.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ BROKEN = (OSError, http.client.HTTPException, ssl.SSLError, ConnectionLost)
 
 
 class HTTPS(http.client.HTTPSConnection):
-    """A kept-alive connection to ``server``, whose certificate our CA must have signed, perhaps through ``via``."""
+    """A kept-alive connection to ``server``, whose certificate our CA must have signed, perhaps
+    through ``via``.
+    """
 
     def __init__(
         self, server: ServerName, ca: str, via: Intermediary | None, timeout: float

@@ -1,4 +1,6 @@
-"""The identity file: what a worker, a pilot or a client starts from (docs/protocol.md, "Deployment of secrets")."""
+"""The identity file: what a worker, a pilot or a client starts from (docs/protocol.md, "Deployment
+of secrets").
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ class Identity:
 
     @classmethod
     def read(cls, path: str | Path) -> Identity:
-        """The identity in the file ``path``; raises ConfigurationError that names the file and what is wrong with it."""
+        """The identity in the file ``path``; raises ConfigurationError that names the file and what
+        is wrong with it.
+        """
         try:
             with open(path, "rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
@@ -78,7 +82,7 @@ class Identity:
         return cls(servers=tuple(servers), **values)
 
     def write(self, path: str | Path) -> None:
-        """Make the file ``path`` this identity, for its owner's eyes only and whole at any moment."""
+        """Make the file ``path`` this identity: for its owner's eyes, and whole at any moment."""
         target = Path(path)
         part = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,9 +1,12 @@
-"""The same frames by plain requests, where something on the way breaks WebSockets (docs/protocol.md, "Long poll").
+"""The same frames by plain requests, where something on the way breaks WebSockets
+(docs/protocol.md, "Long poll").
 
-One request waits at the server for something to say. Who has something to say to the server sends a second one, which ends the waiting of
-the first and then waits itself. So there are two connections, and the answers are taken in the order of the requests: frames stay in order.
+One request waits at the server for something to say. Who has something to say to the server sends a
+second one, which ends the waiting of the first and then waits itself. So there are two connections,
+and the answers are taken in the order of the requests: frames stay in order.
 
-The link's thread owns both; other threads hand a frame over and wake it. That is slower than a WebSocket, and simple.
+The link's thread owns both; other threads hand a frame over and wake it. That is slower than a
+WebSocket, and simple.
 """
 
 from __future__ import annotations
@@ -24,10 +27,14 @@ from desktopgrid.wire.messages import MAX_FRAME
 PATH = "/v1/poll"
 NAME = "Glidebridge-Link"
 WAIT = 20
-"""Seconds that the server may keep a request waiting; what stands between us tends to cut those of 30 and more."""
+"""Seconds that the server may keep a request waiting; what stands between us tends to cut those of
+30 and more.
+"""
 
 FRESH = 10.0
-"""Seconds after which an idle connection is not used again: the server, or what stands between, may have closed it."""
+"""Seconds after which an idle connection is not used again: the server, or what stands between, may
+have closed it.
+"""
 
 
 class LongPoll:

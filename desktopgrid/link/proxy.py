@@ -1,7 +1,8 @@
-"""HTTP proxies on the way to a server: which one to take, and the CONNECT that makes a tunnel through it.
+"""HTTP proxies on the way to a server: which one to take, and the CONNECT that makes a tunnel
+through it.
 
-"Proxy" is the word of the environment variables and of the manual that an administrator reads; everywhere else in this project a
-proxy is a credential, so the code says *intermediary*.
+"Proxy" is the word of the environment variables and of the manual that an administrator reads;
+everywhere else in this project a proxy is a credential, so the code says *intermediary*.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ class Intermediary:
 
     @classmethod
     def parse(cls, text: str) -> Intermediary:
-        """The proxy that ``http://[user:password@]host:port`` names; raises BadRequest for anything else."""
+        """The proxy that ``http://[user:password@]host:port`` names; raises BadRequest for anything
+        else.
+        """
         try:
             parts = urlsplit(text if "://" in text else f"http://{text}")
             host, port = parts.hostname, parts.port
@@ -52,8 +55,9 @@ def choose(
 ) -> Intermediary | None:
     """The proxy to reach ``host`` through, or None.
 
-    ``explicit`` (a configuration key) counts for every host, empty for none. Otherwise HTTPS_PROXY does, but for hosts in NO_PROXY
-    and for this very machine, which no proxy can reach on our behalf.
+    ``explicit`` (a configuration key) counts for every host, empty for none. Otherwise HTTPS_PROXY
+    does, but for hosts in NO_PROXY and for this very machine, which no proxy can reach on our
+    behalf.
     """
     if explicit is not None:
         return Intermediary.parse(explicit) if explicit else None
@@ -66,7 +70,9 @@ def choose(
 
 
 def ask_for_tunnel(connection: socket.socket, via: Intermediary, authority: str) -> None:
-    """Make ``connection``, which leads to a proxy, lead to ``authority``; raises ConnectionLost if the proxy refuses."""
+    """Make ``connection``, which leads to a proxy, lead to ``authority``; raises ConnectionLost if
+    the proxy refuses.
+    """
     lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
     if via.credentials:
         token = base64.b64encode(via.credentials.encode()).decode("ascii")
@@ -75,7 +81,8 @@ def ask_for_tunnel(connection: socket.socket, via: Intermediary, authority: str)
     try:
         connection.sendall("\r\n".join((*lines, "", "")).encode())
         while b"\r\n\r\n" not in received:
-            # One byte at a time would be exact; but whoever answers CONNECT says nothing more until we have started TLS.
+            # One byte at a time would be exact; but whoever answers CONNECT says nothing more until
+            # we have started TLS.
             data = connection.recv(4096)
             if not data or len(received) > MAX_HEAD:
                 raise ConnectionLost(f"the proxy {via.host}:{via.port} did not answer CONNECT")
@@ -85,7 +92,8 @@ def ask_for_tunnel(connection: socket.socket, via: Intermediary, authority: str)
     head = Head.parse(received.partition(b"\r\n\r\n")[0])
     if not 200 <= head.status < 300:
         raise ConnectionLost(
-            f"the proxy {via.host}:{via.port} refused to connect to {authority}: {head.status} {head.reason}"
+            f"the proxy {via.host}:{via.port} refused to connect to {authority}:"
+            f" {head.status} {head.reason}"
         )
 
 

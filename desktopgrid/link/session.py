@@ -1,11 +1,14 @@
 """A session with the grid's server that outlives its connections.
 
-Theory of operation. One thread (the link's) connects, shakes hands, reads, and hands each message to the owner; when the connection breaks it
-waits a little (:mod:`.backoff`) and connects again, to the next server of the list if need be. Any thread says something: the message
-is numbered and kept under one lock, and sent in that very thread, unless another one is sending already: that one
-then finds the message and takes it along. So a message alone goes out at once, and many at a time share a frame.
+Theory of operation. One thread (the link's) connects, shakes hands, reads, and hands each message
+to the owner; when the connection breaks it waits a little (:mod:`.backoff`) and connects again, to
+the next server of the list if need be. Any thread says something: the message is numbered and kept
+under one lock, and sent in that very thread, unless another one is sending already: that one then
+finds the message and takes it along. So a message alone goes out at once, and many at a time share
+a frame.
 
-What was said while the connection was down, or was lost with it, goes out after the next handshake: wire.exchange knows which that is.
+What was said while the connection was down, or was lost with it, goes out after the next handshake:
+wire.exchange knows which that is.
 """
 
 from __future__ import annotations
@@ -36,7 +39,9 @@ logger = logging.getLogger(__name__)
 SOFTWARE = "glidebridge"
 
 ACK_DELAY = 0.05
-"""Seconds that an acknowledgement waits for something to travel with. Most go with the next result or request and cost no frame."""
+"""Seconds that an acknowledgement waits for something to travel with. Most go with the next result
+or request and cost no frame.
+"""
 
 MAX_ACKS_DUE = 256
 """Messages heard after which an acknowledgement waits no longer."""
@@ -45,7 +50,8 @@ SILENT_PERIODS = 3
 """Alive periods without a byte from the server after which the connection is dead."""
 
 LASTING = 10.0
-"""Seconds after which a connection that breaks counts as one that worked: the back-off starts anew."""
+"""Seconds after which a connection that breaks counts as one that worked: the back-off starts anew.
+"""
 
 
 def _ignore(_: Any) -> None:
@@ -53,12 +59,15 @@ def _ignore(_: Any) -> None:
 
 
 class Link:
-    """A session with the grid's server, kept up over broken connections (WebSocket; long poll where that fails).
+    """A session with the grid's server, kept up over broken connections (WebSocket; long poll where
+    that fails).
 
-    ``on_message(number, message)`` is called in the link's thread, in order, each message once in a session; when it returns the message counts as
-    handled. ``on_open(welcome)`` is called before anything else is heard on a new connection, ``on_down(reason)`` when an open one
-    is lost, ``on_end(error)`` when the link gives up for good: the server refused us, or ``keeps_trying`` is false and no
-    server could be reached. ``hello()`` gives further fields of Hello for each handshake. ``proxy``: the configuration's word, which goes before the environment's.
+    ``on_message(number, message)`` is called in the link's thread, in order, each message once in a
+    session; when it returns the message counts as handled. ``on_open(welcome)`` is called before
+    anything else is heard on a new connection, ``on_down(reason)`` when an open one is lost,
+    ``on_end(error)`` when the link gives up for good: the server refused us, or ``keeps_trying`` is
+    false and no server could be reached. ``hello()`` gives further fields of Hello for each
+    handshake. ``proxy``: the configuration's word, which goes before the environment's.
     """
 
     def __init__(
@@ -101,7 +110,8 @@ class Link:
 
     def __repr__(self) -> str:
         state = "open" if self.is_open else f"down ({self._trouble})"
-        return f"<Link {self.identity.kind} {self.identity.identity} to {self._server}: {state}, {self._exchange}>"
+        who = f"{self.identity.kind} {self.identity.identity}"
+        return f"<Link {who} to {self._server}: {state}, {self._exchange}>"
 
     # What the owner asks.
 
@@ -152,7 +162,9 @@ class Link:
             return self._welcome
 
     def say(self, message: Message) -> int:
-        """Number ``message``, keep it until it is acknowledged, send it if the link is open; raises LimitExceeded. Never waits for the network."""
+        """Number ``message``, keep it until it is acknowledged, send it if the link is open; raises
+        LimitExceeded. Never waits for the network.
+        """
         with self._lock:
             number = self._exchange.say(message)
             connection = self._connection
@@ -178,7 +190,9 @@ class Link:
             connection.abort()
 
     def close(self, timeout: float = 5.0, reason: str = "") -> None:
-        """Say ``bye``, wait until everything is acknowledged or the time is up, and close. The link cannot be started again."""
+        """Say ``bye``, wait until everything is acknowledged or the time is up, and close. The link
+        cannot be started again.
+        """
         has_session = self._welcome is not None and self._ended is None
         if has_session and not self._is_leaving:
             self._is_leaving = True
@@ -203,7 +217,7 @@ class Link:
         self.transfers.close()
 
     def _has_nothing_to_wait_for(self) -> bool:
-        """Whether waiting on would help nobody. A bye that cannot be delivered is not worth a wait."""
+        """Whether waiting would help nobody: a bye that cannot be delivered is not worth it."""
         waiting = self._exchange.unacknowledged
         return not waiting or self._ended is not None or (waiting == 1 and self._connection is None)
 
@@ -225,13 +239,16 @@ class Link:
             else:
                 return
         except ConnectionLost:
-            # Nothing is lost: the reading thread finds out, and all is sent again after the next handshake.
+            # Nothing is lost: the reading thread finds out, and all is sent again after the next
+            # handshake.
             connection.abort()
             return
         connection.wake()
 
     def _send_rest(self, connection: Connection, may_wait: bool) -> None:
-        """In the link's thread: go on where the socket was full, or send acknowledgements that are due."""
+        """In the link's thread: go on where the socket was full, or send acknowledgements that are
+        due.
+        """
         with self._lock:
             if self._is_left_to_reader:
                 if connection.is_full:
@@ -268,10 +285,12 @@ class Link:
             except Exception as error:
                 logger.exception("A fault in the link; it connects again")
                 self._drop(f"a fault of ours: {error}")
-            # Where the bye is all that was not acknowledged, a new connection would only open what it closes.
+            # Where the bye is all that was not acknowledged, a new connection would only open what
+            # it closes.
             if self._is_leaving and self._exchange.unacknowledged <= 1:
                 break
-            # A connection that lasted was a success; one that breaks at once, again and again, is not.
+            # A connection that lasted was a success; one that breaks at once, again and again, is
+            # not.
             if opened_at is not None and time.monotonic() - opened_at > LASTING:
                 failures = 0
             self._stop.wait(self._backoff.pause(failures, random.random(), least))  # noqa: S311
@@ -279,7 +298,9 @@ class Link:
         self._drop("closed")
 
     def _open(self) -> tuple[Connection, list[bytes]]:
-        """Shake hands with the first server of the list that can be reached; raises the last one's error."""
+        """Shake hands with the first server of the list that can be reached; raises the last one's
+        error.
+        """
         trouble: GridError = Unavailable("the identity names no server")
         for text in self._servers():
             server = ServerName.parse(text)

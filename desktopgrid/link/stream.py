@@ -1,13 +1,17 @@
 """A TLS connection that one thread reads and any thread writes, none of them waiting for the other.
 
-Why not an ``ssl.SSLSocket``: OpenSSL's connection objects are not thread-safe, and CPython locks them only from 3.13 on; before, a
-thread in ``recv`` and one in ``send`` may be inside the same object at once. A lock around both would let a reader that waits for the
-peer keep all writers waiting. One thread that owns the object and is woken for each write costs two context switches a message.
+Why not an ``ssl.SSLSocket``: OpenSSL's connection objects are not thread-safe, and CPython locks
+them only from 3.13 on; before, a thread in ``recv`` and one in ``send`` may be inside the same
+object at once. A lock around both would let a reader that waits for the peer keep all writers
+waiting. One thread that owns the object and is woken for each write costs two context switches a
+message.
 
-So the TLS object stands between two memory buffers (``ssl.MemoryBIO``) behind one lock, and the socket does not block. Nothing waits while
-it holds the lock: the reader waits in ``poll`` outside of it, and takes it to decrypt what ``recv`` gave; a writer encrypts and sends in its own
-thread, at once. What the socket does not take is kept, and the reader, who waits anyway, sends it when the socket takes more. Thus a
-writer never blocks, and reader and peer cannot wait for each other to read.
+So the TLS object stands between two memory buffers (``ssl.MemoryBIO``) behind one lock, and the
+socket does not block. Nothing waits while it holds the lock: the reader waits in ``poll`` outside
+of it, and takes it to decrypt what ``recv`` gave; a writer encrypts and sends in its own thread, at
+once. What the socket does not take is kept, and the reader, who waits anyway, sends it when the
+socket takes more. Thus a writer never blocks, and reader and peer cannot wait for each other to
+read.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import socket
 import ssl
 import threading
 import time
+from contextlib import suppress
 
 from desktopgrid.link.errors import ConnectionLost
 
@@ -127,7 +132,9 @@ class Stream:
         return bool(self._rest)
 
     def write(self, data: bytes) -> bool:
-        """Send ``data``, or keep what the socket does not take for the reader to send; whether all of it is out."""
+        """Send ``data``, or keep what the socket does not take for the reader to send; whether all
+        of it is out.
+        """
         try:
             with self._lock:
                 if self._is_closed:
@@ -141,7 +148,9 @@ class Stream:
         return is_out
 
     def read(self, timeout: float | None = None) -> bytes:
-        """All that has come; nothing if nothing did within ``timeout`` or before somebody called ``wake``. Raises ConnectionLost at the end."""
+        """All that has come; nothing if nothing did within ``timeout`` or before somebody called
+        ``wake``. Raises ConnectionLost at the end.
+        """
         if self._is_ended:
             raise ConnectionLost("the server closed the connection")
         try:
@@ -167,14 +176,10 @@ class Stream:
             if self._is_closed:
                 return
             self._is_closed = True
-            try:
+            with suppress(OSError, ValueError):  # it wants to read the peer's goodbye; we do not
                 self._tls.unwrap()
-            except (OSError, ValueError):
-                pass  # the peer has not said so; we do not wait for it
-            try:
+            with suppress(OSError):
                 self._flush()
-            except OSError:
-                pass
             self._socket.close()
             self._waker.close()
 
@@ -182,14 +187,12 @@ class Stream:
         """Make the present and every later ``read`` fail. For any thread."""
         with self._lock:
             if not self._is_closed:
-                try:
+                with suppress(OSError):
                     self._socket.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
         self._waker.wake()
 
     def _wait(self, timeout: float | None) -> None:
-        """Wait for bytes, a wake-up or the time; send what was kept as soon as the socket takes it."""
+        """Wait for bytes, a wake-up or the time; send what was kept when the socket takes it."""
         if self._polls_writing != bool(self._rest):
             self._polls_writing = not self._polls_writing
             wanted = select.POLLIN | (select.POLLOUT if self._polls_writing else 0)
@@ -233,7 +236,7 @@ class Stream:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _flush(self) -> bool:
-        """Send what is ready until the socket takes no more; whether all is out. The lock is held."""
+        """Send what is ready until the socket takes no more; whether all is out. Holds the lock."""
         if self._outgoing.pending:
             self._rest += self._outgoing.read()
         view = memoryview(self._rest)

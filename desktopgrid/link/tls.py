@@ -10,7 +10,9 @@ from desktopgrid.model.errors import BadRequest
 
 @lru_cache(maxsize=16)
 def pinned(ca: str) -> ssl.SSLContext:
-    """A context that accepts the servers which ``ca`` (PEM) has certified, each under its own name; raises BadRequest for a wrong ``ca``."""
+    """A context that accepts the servers which ``ca`` (PEM) has certified, each under its own name;
+    raises BadRequest for a wrong ``ca``.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # certificate and host name are checked
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION

@@ -1,4 +1,6 @@
-"""Files to a server and back (docs/protocol.md, "Files"): resumed where they broke off, size and digest always checked."""
+"""Files to a server and back (docs/protocol.md, "Files"): resumed where they broke off, size and
+digest always checked.
+"""
 
 from __future__ import annotations
 
@@ -84,10 +86,12 @@ class Transfers:
     def get(
         self, path: str, target: Path, sha256: str, size: int, progress: Progress = _ignore
     ) -> None:
-        """Make ``target`` the content of ``path``, whole or not at all, going on where an earlier attempt left ``target.part``.
+        """Make ``target`` the content of ``path``, whole or not at all, going on where an earlier
+        attempt left ``target.part``.
 
-        ``progress`` hears how many bytes there are by now. Raises what the server says no with, Unavailable where it cannot be
-        reached, RemoteProtocolError if it sends something else than was announced.
+        ``progress`` hears how many bytes there are by now. Raises what the server says no with,
+        Unavailable where it cannot be reached, RemoteProtocolError if it sends something else than
+        was announced.
         """
         part = target.with_name(f"{target.name}.part")
         was_resumed = _size(part) > 0
@@ -109,7 +113,9 @@ class Transfers:
         size: int,
         progress: Progress = _ignore,
     ) -> None:
-        """Upload ``source`` to ``path``, where the server has it durably on return. What goes to /v1/datas goes on where it broke off."""
+        """Upload ``source`` to ``path``, where the server has it durably on return. What goes to
+        /v1/datas goes on where it broke off.
+        """
         actual = len(source) if isinstance(source, bytes) else source.stat().st_size
         if actual != size:
             raise BadRequest(f"there are {actual} bytes to upload, not {size}")
@@ -132,7 +138,9 @@ class Transfers:
             persistence.fail(trouble, done)
 
     def read(self, path: str, limit: int) -> bytes:
-        """The content of ``path``, at most ``limit`` bytes of it; raises LimitExceeded if there is more."""
+        """The content of ``path``, at most ``limit`` bytes of it; raises LimitExceeded if there is
+        more.
+        """
         persistence = _Persistence()
         while True:
             try:
@@ -209,7 +217,9 @@ class Transfers:
         sha256: str,
         progress: Progress,
     ) -> int | None:
-        """Send what comes after ``start``; how much the server has then, or None if it has it whole and durably."""
+        """Send what comes after ``start``; how much the server has then, or None if it has it whole
+        and durably.
+        """
         headers = {"Content-Length": str(size - start), "Glidebridge-SHA256": sha256}
         if start:
             headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
@@ -238,7 +248,9 @@ class Transfers:
         send: Callable[[HTTPS], None] | None = None,
         also: Sequence[int] = (),
     ) -> Iterator[http.client.HTTPResponse]:
-        """The answer to a request if it is yes (or a status in ``also``); the connection is kept if the answer was read to its end."""
+        """The answer to a request if it is yes (or a status in ``also``); the connection is kept if
+        the answer was read to its end.
+        """
         welcome, server, ca = self._session.welcome, self._session.server, self._session.identity.ca
         if welcome is None or server is None:
             raise ConnectionLost("there is no session with a server yet")
@@ -284,7 +296,9 @@ def login(
     lifetime: float | None = None,
     proxy: str | None = None,
 ) -> dict[str, Any]:
-    """A new token for the user ``login``: {"token", "secret", "user", "level"}; raises what the server says no with, or Unavailable."""
+    """A new token for the user ``login``: {"token", "secret", "user", "level"}; raises what the
+    server says no with, or Unavailable.
+    """
     question: dict[str, Any] = {"login": login, "password": password}
     if lifetime is not None:
         question["lifetime"] = lifetime
@@ -318,7 +332,9 @@ def _login(connection: HTTPS, question: bytes) -> dict[str, Any]:
 
 
 class _Persistence:
-    """Decides whether a transfer that failed is tried once more: as long as it gets further now and then."""
+    """Decides whether a transfer that failed is tried once more: as long as it gets further now and
+    then.
+    """
 
     def __init__(self) -> None:
         self.failures = 0

@@ -1,4 +1,5 @@
-"""WebSockets, the client's side (RFC 6455): bytes in, messages out. No socket here; :mod:`.duplex` has it.
+"""WebSockets, the client's side (RFC 6455): bytes in, messages out. No socket here; :mod:`.duplex`
+has it.
 
 Extensions and subprotocols are not offered, so a server that uses one breaks the rules.
 """
@@ -33,7 +34,9 @@ class Event(NamedTuple):
 
 
 class Upgrade:
-    """The request that makes an HTTP connection a WebSocket, and the check of its answer (section 4.1)."""
+    """The request that makes an HTTP connection a WebSocket, and the check of its answer (section
+    4.1).
+    """
 
     def __init__(self, authority: str, path: str, key: bytes | None = None) -> None:
         self._key = base64.b64encode(os.urandom(16) if key is None else key)
@@ -45,7 +48,9 @@ class Upgrade:
         self._received = b""
 
     def receive_data(self, data: bytes) -> bytes | None:
-        """None while the answer is not whole, then the bytes that came after it; raises WebSocketBroken if it says no."""
+        """None while the answer is not whole, then the bytes that came after it; raises
+        WebSocketBroken if it says no.
+        """
         self._received += data
         raw, end, rest = self._received.partition(b"\r\n\r\n")
         if not end:
@@ -91,7 +96,8 @@ class Reader:
     def receive_data(self, data: bytes) -> list[Event]:
         """The messages and control frames that are whole now; raises RemoteProtocolError."""
         if self._pieces:
-            # Joined only when a frame is whole, so that a long one in many pieces is not copied for each of them.
+            # Joined only when a frame is whole, so that a long one in many pieces is not copied for
+            # each of them.
             self._pieces.append(data)
             self._have += len(data)
             if self._have < self._need:
@@ -110,7 +116,9 @@ class Reader:
         return events
 
     def _parse(self, data: bytes, start: int, end: int, events: list[Event]) -> int:
-        """Parse the frame at ``start``; where it ends, or -1 if it is not whole: then ``_need`` says how much it takes."""
+        """Parse the frame at ``start``; where it ends, or -1 if it is not whole: then ``_need``
+        says how much it takes.
+        """
         have = end - start
         if have < 2:
             self._need = 2
@@ -170,7 +178,9 @@ class Reader:
 
 
 def frame(payload: bytes, opcode: int = BINARY, mask: bytes | None = None) -> bytes:
-    """``payload`` as one masked frame (section 5.2); every one has a mask of its own that nobody can foresee."""
+    """``payload`` as one masked frame (section 5.2); every one has a mask of its own that nobody
+    can foresee.
+    """
     if mask is None:
         mask = os.urandom(4)
     length = len(payload)
@@ -184,7 +194,9 @@ def frame(payload: bytes, opcode: int = BINARY, mask: bytes | None = None) -> by
 
 
 def masked(payload: bytes, mask: bytes) -> bytes:
-    """``payload`` XOR the repeated ``mask``, as two long integers: Python's fastest way without a copy in C of our own."""
+    """``payload`` XOR the repeated ``mask``, as two long integers: Python's fastest way without a
+    copy in C of our own.
+    """
     length = len(payload)
     repeated = (mask * (length // 4 + 1))[:length]
     mixed = int.from_bytes(payload, "little") ^ int.from_bytes(repeated, "little")

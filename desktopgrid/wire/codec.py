@@ -1,7 +1,8 @@
 """Messages to JSON and back, with the standard library alone.
 
-The server decodes bodies with msgspec into the same dataclasses; tests/unit/wire feeds both from one corpus. What comes in
-is checked field by field: a wrong type is the peer's fault and raises RemoteProtocolError.
+The server decodes bodies with msgspec into the same dataclasses; tests/unit/wire feeds both from
+one corpus. What comes in is checked field by field: a wrong type is the peer's fault and raises
+RemoteProtocolError.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import base64
 import binascii
 import dataclasses
 import json
+import math
 import typing
-from typing import Any, Callable, Dict, List, Mapping, Protocol, Sequence, Tuple, Type
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable, Protocol
 
 from desktopgrid.model.errors import RemoteProtocolError
 from desktopgrid.wire.messages import Message
 
-Raw = Tuple[str, int, Any]
+Raw = tuple[str, int, Any]
 """A message as it stands in a frame, its body not yet looked at."""
 
 
@@ -26,10 +29,10 @@ class Codec(Protocol):
     def encode(self, message: Message, sequence: int) -> bytes:
         """``message`` as it stands in a frame: ``[verb, sequence, body]``."""
 
-    def split(self, frame: bytes) -> Tuple[int, List[Raw]]:
+    def split(self, frame: bytes) -> tuple[int, list[Raw]]:
         """The number that ``frame`` acknowledges and its messages; raises RemoteProtocolError."""
 
-    def body(self, kind: Type[Any], raw: Any) -> Message:
+    def body(self, kind: type[Any], raw: Any) -> Message:
         """The ``kind`` of message that a raw body describes; raises RemoteProtocolError."""
 
 
@@ -38,9 +41,9 @@ class StandardCodec:
 
     def encode(self, message: Message, sequence: int) -> bytes:
         """``message`` as it stands in a frame: ``[verb, sequence, body]``."""
-        return _dump([message.verb, sequence, to_body(message)])
+        return _to_json([message.verb, sequence, to_body(message)]).encode()
 
-    def split(self, frame: bytes) -> Tuple[int, List[Raw]]:
+    def split(self, frame: bytes) -> tuple[int, list[Raw]]:
         """The number that ``frame`` acknowledges and its messages; raises RemoteProtocolError."""
         try:
             content = json.loads(frame, parse_constant=_no_constant)
@@ -55,7 +58,7 @@ class StandardCodec:
                 raise RemoteProtocolError("a message must be [verb, sequence, body]")
         return content[0], [(raw[0], raw[1], raw[2]) for raw in content[1:]]
 
-    def body(self, kind: Type[Any], raw: Any) -> Message:
+    def body(self, kind: type[Any], raw: Any) -> Message:
         """The ``kind`` of message that a raw body describes; raises RemoteProtocolError."""
         return typing.cast(Message, from_body(kind, raw))
 
@@ -65,7 +68,7 @@ def frame_of(acknowledged: int, messages: Sequence[bytes]) -> bytes:
     return b"[" + b",".join((b"%d" % acknowledged, *messages)) + b"]"
 
 
-def to_body(message: Any) -> Dict[str, Any]:
+def to_body(message: Any) -> dict[str, Any]:
     """The body of ``message``: its fields but those at their default."""
     return {
         name: _plain(value)
@@ -74,8 +77,10 @@ def to_body(message: Any) -> Dict[str, Any]:
     }
 
 
-def from_body(kind: Type[Any], body: Any) -> Any:
-    """The ``kind`` of message that ``body`` describes; raises RemoteProtocolError on a missing field or a wrong type."""
+def from_body(kind: type[Any], body: Any) -> Any:
+    """The ``kind`` of message that ``body`` describes; raises RemoteProtocolError on a missing
+    field or a wrong type.
+    """
     if not isinstance(body, dict):
         raise RemoteProtocolError(f"the body of {_name(kind)} must be an object")
     values = {}
@@ -87,8 +92,8 @@ def from_body(kind: Type[Any], body: Any) -> Any:
     return kind(**values)
 
 
-def _dump(content: Any) -> bytes:
-    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+# One encoder for all: json.dumps makes a new one a call.
+_to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def _no_constant(name: str) -> Any:
@@ -99,11 +104,16 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _name(kind: Type[Any]) -> str:
+def _name(kind: type[Any]) -> str:
     return getattr(kind, "verb", "") or kind.__name__.lower()
 
 
+_AS_THEY_ARE = frozenset((str, int, float, bool, type(None)))
+
+
 def _plain(value: Any) -> Any:
+    if type(value) in _AS_THEY_ARE:
+        return value
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, Message):
@@ -116,8 +126,8 @@ def _plain(value: Any) -> Any:
 
 
 Check = Callable[[Any, str], Any]
-_FIELDS: Dict[Type[Any], List[Tuple[str, Any]]] = {}
-_CHECKS: Dict[Type[Any], Dict[str, Tuple[Check, bool]]] = {}
+_FIELDS: dict[type[Any], list[tuple[str, Any]]] = {}
+_CHECKS: dict[type[Any], dict[str, tuple[Check, bool]]] = {}
 _NO_DEFAULT = object()
 
 
@@ -129,13 +139,13 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return _NO_DEFAULT
 
 
-def _fields(kind: Type[Any]) -> List[Tuple[str, Any]]:
+def _fields(kind: type[Any]) -> list[tuple[str, Any]]:
     if kind not in _FIELDS:
         _FIELDS[kind] = [(field.name, _default(field)) for field in dataclasses.fields(kind)]
     return _FIELDS[kind]
 
 
-def _checks(kind: Type[Any]) -> Dict[str, Tuple[Check, bool]]:
+def _checks(kind: type[Any]) -> dict[str, tuple[Check, bool]]:
     if kind not in _CHECKS:
         hints = typing.get_type_hints(kind)
         _CHECKS[kind] = {
@@ -161,7 +171,7 @@ def _check(hint: Any) -> Check:
     if hint is float:
         return _number
     if dataclasses.is_dataclass(hint):
-        return lambda value, where: from_body(typing.cast(Type[Any], hint), value)
+        return lambda value, where: from_body(typing.cast(type[Any], hint), value)
     return _check_exactly(hint)
 
 
@@ -174,7 +184,7 @@ def _check_exactly(hint: Any) -> Check:
     return check
 
 
-def _check_tuple(arguments: Tuple[Any, ...]) -> Check:
+def _check_tuple(arguments: tuple[Any, ...]) -> Check:
     if arguments[-1] is Ellipsis:
         inner = _check(arguments[0])
 
@@ -217,7 +227,14 @@ def _bytes(value: Any, where: str) -> bytes:
 def _number(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _wrong(where, "number", value)
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    # JSON has no infinity, but 1e999 is read as one.
+    if not math.isfinite(number):
+        raise RemoteProtocolError(f"{where} must be a number that is not too large")
+    return number
 
 
 def _wrong(where: str, expected: str, value: Any) -> RemoteProtocolError:
