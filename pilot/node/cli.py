@@ -1,0 +1,320 @@
+"""`xwworker`, and what `pilot.pyz` runs: the command line of the worker.
+
+Exit codes: 0 it left as it should (drained, idle, told to go, its time over); 1 it could not do what was asked (directory in use,
+not to be written ...); 2 the command line or a file that it names is wrong; 3 the grid refused this worker; 4 a pilot left
+without ever having reached a server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import logging.handlers
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from desktopgrid.link.identity import Identity
+from desktopgrid.link.session import Link
+from desktopgrid.model.errors import ConfigurationError, GridError
+from desktopgrid.wire import messages as m
+from pilot.node import config, facts, processes
+from pilot.node.agent import Agent, Host
+from pilot.node.config import NodeConfig
+from pilot.node.enrolment import Enrolment
+from pilot.node.slots import Capacity
+from pilot.node.storage import WorkerDirectory, owner_of
+from pilot.node.worker import Policy
+
+logger = logging.getLogger(__name__)
+
+VERSION = "0.1.0"
+SOFTWARE = f"glidebridge {VERSION}"
+FAILED, WRONG = 1, 2
+STOP_PATIENCE = 30.0
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+LOG_BYTES = 10 << 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that a worker is told, command line and file together."""
+
+    identity: Path
+    directory: Path
+    config: NodeConfig
+    is_pilot: bool = False
+    kind: str = ""
+    lifetime: float | None = None
+    idle_time: float | None = None
+    grace: float = 10.0
+    slots: int = 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`xwworker`."""
+    parser = argparse.ArgumentParser(
+        prog="xwworker",
+        description="Run works of a desktop grid on this host.",
+        epilog="Exit codes: 0 left as it should, 1 could not, 2 wrong command line or file,"
+        " 3 refused by the grid.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, purpose in (
+        ("console", "work in the foreground until told to go"),
+        ("start", "work in the background"),
+        ("stop", "give back the tasks that run and leave"),
+        ("restart", "stop, then start"),
+        ("status", "say whether a worker runs"),
+    ):
+        command = commands.add_parser(name, help=purpose, description=purpose)
+        _add_common(command)
+    return _run(_COMMANDS, parser.parse_args(arguments), is_pilot=False)
+
+
+def pilot_main(arguments: Sequence[str] | None = None) -> int:
+    """What `pilot.pyz` runs: a worker in a batch job."""
+    parser = argparse.ArgumentParser(
+        prog="pilot.pyz",
+        description="Run works of a desktop grid inside a batch job.",
+        epilog="Exit codes: 0 left as it should, 1 could not, 2 wrong command line or file,"
+        " 3 refused by the grid, 4 no server was ever reached.",
+    )
+    _add_common(parser)
+    parser.add_argument("--lifetime", type=_seconds, help="seconds until the batch job is ended")
+    parser.add_argument(
+        "--idle", type=_seconds, default=300.0, help="leave after so many seconds without a task"
+    )
+    parser.add_argument(
+        "--grace", type=_seconds, default=10.0, help="seconds between SIGTERM and SIGKILL"
+    )
+    parser.add_argument(
+        "--kind", default="", help="how this host is called: htcondor, slurm, local ..."
+    )
+    parsed = parser.parse_args(arguments)
+    parsed.command = "pilot"
+    return _run({"pilot": _console}, parsed, is_pilot=True)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--identity", type=Path, metavar="FILE", help="who this worker is to the grid"
+    )
+    parser.add_argument("--dir", type=Path, metavar="DIR", help="where it keeps its things")
+    parser.add_argument(
+        "--slots", type=int, default=0, metavar="N", help="tasks of one core at the same time"
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a configuration file")
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
+    return value
+
+
+def _run(commands: dict[str, object], parsed: argparse.Namespace, is_pilot: bool) -> int:
+    try:
+        settings = _settings(parsed, is_pilot)
+        return commands[parsed.command](settings)  # type: ignore[operator, no-any-return]
+    except ConfigurationError as error:
+        print(f"xwworker: {error}", file=sys.stderr)
+        return WRONG
+    except GridError as error:
+        print(f"xwworker: {error}", file=sys.stderr)
+        return FAILED
+
+
+def _settings(parsed: argparse.Namespace, is_pilot: bool) -> Settings:
+    node = config.read(parsed.config) if parsed.config else NodeConfig()
+    worker = node.worker
+    if parsed.slots < 0:
+        raise ConfigurationError("--slots", 0, "must not be negative")
+    identity = parsed.identity or worker.identity
+    directory = parsed.dir or (_scratch() if is_pilot else worker.directory.expanduser())
+    idle = worker.idle_time.total_seconds()
+    return Settings(
+        identity=identity,
+        directory=directory.absolute(),
+        config=node,
+        is_pilot=is_pilot,
+        kind=getattr(parsed, "kind", ""),
+        lifetime=getattr(parsed, "lifetime", None),
+        idle_time=getattr(parsed, "idle", idle) or None,
+        grace=getattr(parsed, "grace", worker.grace.total_seconds()),
+        slots=parsed.slots or worker.slots,
+    )
+
+
+def _scratch() -> Path:
+    """A pilot's directory: the batch job's own, which goes with the job."""
+    return Path(os.environ.get("_CONDOR_SCRATCH_DIR") or os.getcwd()) / "glidebridge-pilot"
+
+
+def _console(settings: Settings) -> int:
+    _log_to(logging.StreamHandler(sys.stderr), settings)
+    return _work(_make(settings))
+
+
+def _start(settings: Settings) -> int:
+    read, write = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(write)
+        with os.fdopen(read) as pipe:
+            is_ready = pipe.read() == "ready"
+        if not is_ready:
+            os.waitpid(child, 0)
+            return FAILED
+        print(f"The worker runs in {settings.directory}, process {child}.")
+        return 0
+    os.close(read)
+    os.setsid()
+    code = FAILED
+    try:
+        agent = _make(settings)
+        _log_to(_log_file(settings), settings)
+        os.write(write, b"ready")
+        os.close(write)
+        code = _work(agent)
+    except GridError as error:
+        print(f"xwworker: {error}", file=sys.stderr)
+    finally:
+        logging.shutdown()
+        os._exit(code)
+
+
+def _log_file(settings: Settings) -> logging.Handler:
+    path = settings.directory / "worker.log"
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=2)
+    with open(os.devnull, "rb") as nothing, open(path, "ab") as log:
+        os.dup2(nothing.fileno(), 0)
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    return handler
+
+
+def _stop(settings: Settings) -> int:
+    pid = owner_of(settings.directory)
+    if pid is None:
+        print(f"No worker runs in {settings.directory}.")
+        return 0
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + settings.grace + STOP_PATIENCE
+    while owner_of(settings.directory) == pid:
+        if time.monotonic() > deadline:
+            print(
+                f"xwworker: process {pid} has been told to go and is still there", file=sys.stderr
+            )
+            return FAILED
+        time.sleep(0.05)
+    print(f"The worker in {settings.directory} has stopped.")
+    return 0
+
+
+def _restart(settings: Settings) -> int:
+    return _stop(settings) or _start(settings)
+
+
+def _status(settings: Settings) -> int:
+    pid = owner_of(settings.directory)
+    if pid is None:
+        print(f"No worker runs in {settings.directory}.")
+        return FAILED
+    print(f"A worker runs in {settings.directory}, process {pid}.")
+    return 0
+
+
+_COMMANDS: dict[str, object] = {
+    "console": _console,
+    "start": _start,
+    "stop": _stop,
+    "restart": _restart,
+    "status": _status,
+}
+
+
+def _make(settings: Settings) -> Agent:
+    """The worker that ``settings`` describe, connected to nothing yet; raises GridError."""
+    if settings.identity == Path():
+        raise ConfigurationError("--identity", 0, "is missing: who is this worker to the grid?")
+    identity = Identity.read(settings.identity.expanduser())
+    expected = "pilot" if settings.is_pilot else "worker"
+    if identity.kind != expected:
+        message = f"is the identity of a {identity.kind}, not of a {expected}"
+        raise ConfigurationError(str(settings.identity), 1, message)
+    directory = WorkerDirectory(settings.directory)
+    orphans = processes.Orphans() if processes.adopt_orphans() else None
+    agent = Agent(directory, _host(settings), orphans)
+    enrolment = Enrolment(identity, settings.identity) if settings.is_pilot else None
+
+    def on_open(welcome: m.Welcome) -> None:
+        if enrolment is not None:
+            try:
+                link.identity = enrolment.complete()
+            except OSError as error:
+                agent.stop(f"{settings.identity} cannot be removed: {error.strerror}")
+        agent.on_open(welcome)
+
+    link = Link(
+        identity,
+        on_message=agent.on_message,
+        on_open=on_open,
+        on_down=agent.on_down,
+        on_end=agent.on_end,
+        hello=lambda: {**agent.hello(), **(enrolment.fields() if enrolment else {})},
+        software=SOFTWARE,
+    )
+    agent.attach(link)
+    return agent
+
+
+def _host(settings: Settings) -> Host:
+    worker = settings.config.worker
+    share = facts.share_of_host(settings.directory)
+    if settings.is_pilot:
+        share = facts.share_of_slot(facts.machine_ad(os.environ), share)
+    share = facts.Share(
+        settings.slots or share.cores,
+        worker.memory_mib or share.memory_mib,
+        worker.disk_mib or share.disk_mib,
+    )
+    kind = settings.kind or facts.kind_of_host(os.environ, settings.is_pilot)
+    attributes = {key: facts.value_of(text) for key, text in settings.config.attributes.items()}
+    return Host(
+        facts=facts.facts_of_host(share, kind, VERSION, attributes, worker.name),
+        capacity=Capacity(share.cores, share.memory_mib),
+        policy=Policy(
+            grace=settings.grace,
+            idle_time=settings.idle_time,
+            lifetime=settings.lifetime,
+            max_tasks=worker.max_tasks or None,
+        ),
+        cache_limit=worker.cache_mib << 20,
+    )
+
+
+def _work(agent: Agent) -> int:
+    os.umask(0o077)
+    # A crashed task leaves no core file: it would come back as an output.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    agent.hear_signals()
+    agent.prepare()
+    return agent.run()
+
+
+def _log_to(handler: logging.Handler, settings: Settings) -> None:
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(settings.config.worker.log_level.name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

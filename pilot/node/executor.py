@@ -1,0 +1,265 @@
+"""One task as a process group: started in its directory with a clean environment, watched, stopped, reaped.
+
+The slot's thread calls ``start``, ``wait`` and ``close``; any thread may ``send`` a signal or take a ``sample``. No process of a
+task outlives it: the group is killed before its leader is reaped, so that its number cannot be somebody else's by then, and what
+left the group or the session is the business of leftovers.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import signal
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from desktopgrid.wire.messages import MAX_INLINE
+from pilot.node import processes
+from pilot.node.errors import CouldNotRun
+from pilot.node.sandbox import Sandbox
+
+TASK_VARIABLE = "GLIDEBRIDGE_TASK"
+WORK_VARIABLE = "GLIDEBRIDGE_WORK"
+HOST_VARIABLE = "GLIDEBRIDGE_HOST"
+"""By these a process can be told to be a task's, whatever it did to its parent, group and session."""
+
+DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
+BUSY_TRIES = 100
+BUSY_PAUSE = 0.01
+# What a program may ask for at once, as a multiple of its limit: a stop for one that grows faster than it is sampled.
+DATA_FACTOR = 2
+
+
+@dataclass(frozen=True)
+class Program:
+    """What to start: ``arguments`` begin with the name that it is called by. Limits where they are not 0."""
+
+    task: str
+    work: str
+    executable: Path
+    arguments: tuple[str, ...]
+    stdin: Path | None = None
+    variables: tuple[tuple[str, str], ...] = ()
+    memory_mib: int = 0
+    disk_mib: int = 0
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a program ended: ``code`` is negative for a signal; wall, user, system seconds and peak memory in KiB."""
+
+    code: int
+    usage: tuple[float, float, float, int]
+
+
+class Execution:
+    """A program in a sandbox, from its start to its end."""
+
+    def __init__(self, program: Program, sandbox: Sandbox, host: str) -> None:
+        self.program = program
+        self.sandbox = sandbox
+        self.pid: int | None = None
+        self._host = host
+        self._lock = threading.Lock()
+        self._is_reaped = False
+        self._pending: int | None = None
+        self._started = 0.0
+        self._peak_kib = 0
+        self._stdout = self._stderr = -1
+
+    def __repr__(self) -> str:
+        return f"<Execution of {self.program.task}, process {self.pid}>"
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether what it uses is to be watched."""
+        return bool(self.program.memory_mib or self.program.disk_mib)
+
+    def start(self) -> int:
+        """Start the program, and give back its process number; raises CouldNotRun."""
+        self._stdout, self._stderr = self.sandbox.file(), self.sandbox.file()
+        stdin = os.devnull if self.program.stdin is None else self.program.stdin
+        self._started = time.monotonic()
+        try:
+            descriptor = os.open(stdin, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                process = self._spawn(descriptor)
+            finally:
+                os.close(descriptor)
+        except (OSError, ValueError) as error:
+            raise CouldNotRun(
+                f"{self.program.arguments[0]} could not be started: {error}"
+            ) from error
+        # We reap it ourselves, for its usage.
+        process.returncode = 0
+        pid = process.pid
+        if self.is_limited:
+            self._limit(pid)
+        with self._lock:
+            self.pid = pid
+            if self._pending is not None:
+                self._send(self._pending)
+        return pid
+
+    def wait(self) -> Exit:
+        """Wait until the program has ended, kill what is left of its group, and say how it ended."""
+        pid = self.pid
+        assert pid is not None  # noqa: S101  it was started
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        with self._lock:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+            _, status, usage = os.wait4(pid, 0)
+            self._is_reaped = True
+        wall = time.monotonic() - self._started
+        peak = max(self._peak_kib, _own_peak(usage.ru_maxrss))
+        code = os.waitstatus_to_exitcode(status)
+        return Exit(code, (round(wall, 6), usage.ru_utime, usage.ru_stime, peak))
+
+    def send(self, number: int) -> None:
+        """Send a signal to all processes of the task; to one that is not started yet, as soon as it is."""
+        with self._lock:
+            if self.pid is None:
+                self._pending = number
+            elif not self._is_reaped:
+                self._send(number)
+
+    def suspend(self) -> None:
+        """Stop all processes of the task from computing."""
+        self.send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let suspended processes go on."""
+        self.send(signal.SIGCONT)
+
+    def sample(self) -> tuple[int, int]:
+        """Memory and disk that the task uses now, in MiB."""
+        disk = 0
+        with self._lock:
+            if self.pid is None or self._is_reaped:
+                return 0, 0
+            if self.program.disk_mib:
+                disk = self.sandbox.used_mib(self._stdout, self._stderr)
+        members = self.members()
+        memory = sum(one.resident_kib for one in members)
+        if self.program.memory_mib and memory >> 10 > self.program.memory_mib:
+            # Pages that processes share were counted once for each; ask again, exactly.
+            exact = [processes.proportional_kib(one.pid) for one in members]
+            memory = sum(
+                one.resident_kib if kib is None else kib for one, kib in zip(members, exact)
+            )
+        self._peak_kib = max(self._peak_kib, memory)
+        return memory >> 10, disk
+
+    def members(self) -> list[processes.Process]:
+        """The processes of the task: of its session, their descendants, and those that carry its name."""
+        pid = self.pid
+        if pid is None:
+            return []
+        everything = processes.all_processes()
+        found = {one.pid: one for one in everything if one.session == pid}
+        found.update((one.pid, one) for one in processes.descendants(pid, everything))
+        name = self.program.task.encode()
+        me = os.getpid()
+        for one in everything:
+            if one.parent == me and one.pid not in found:
+                environment = processes.environment_of(one.pid)
+                if environment.get(TASK_VARIABLE.encode()) == name:
+                    found[one.pid] = one
+                    found.update((p.pid, p) for p in processes.descendants(one.pid, everything))
+        return [one for one in found.values() if not one.is_zombie]
+
+    def output(self) -> tuple[bytes, bytes]:
+        """The beginnings of standard output and error, as much of each as travels in a message."""
+        return _head(self._stdout), _head(self._stderr)
+
+    def long_outputs(self) -> list[tuple[str, Path, int]]:
+        """Those of ``stdout`` and ``stderr`` that are too long for a message: name, path and size."""
+        found = []
+        for name, descriptor in (("stdout", self._stdout), ("stderr", self._stderr)):
+            size = os.fstat(descriptor).st_size
+            if size > MAX_INLINE:
+                found.append((name, Path(f"/proc/self/fd/{descriptor}"), size))
+        return found
+
+    def close(self) -> None:
+        """Forget standard output and error."""
+        for descriptor in (self._stdout, self._stderr):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._stdout = self._stderr = -1
+
+    def _spawn(self, stdin: int) -> subprocess.Popen[bytes]:
+        program, environment = self.program, self._environment()
+        for attempt in range(BUSY_TRIES):
+            try:
+                return subprocess.Popen(
+                    program.arguments,
+                    executable=program.executable,
+                    cwd=self.sandbox.work,
+                    env=environment,
+                    stdin=stdin,
+                    stdout=self._stdout,
+                    stderr=self._stderr,
+                    # All our descriptors are closed by exec itself.
+                    close_fds=False,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                # Another thread, spawning while this file was written, lent its child the descriptor for a moment.
+                if error.errno != errno.ETXTBSY or attempt == BUSY_TRIES - 1:
+                    raise
+            time.sleep(BUSY_PAUSE)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _environment(self) -> dict[str, str]:
+        environment = {
+            "PATH": os.environ.get("PATH", DEFAULT_PATH),
+            "HOME": str(self.sandbox.work),
+            "TMPDIR": str(self.sandbox.tmp),
+        }
+        environment.update(self.program.variables)
+        environment[TASK_VARIABLE] = self.program.task
+        environment[WORK_VARIABLE] = self.program.work
+        environment[HOST_VARIABLE] = self._host
+        return environment
+
+    def _limit(self, pid: int) -> None:
+        disk, memory = self.program.disk_mib << 20, self.program.memory_mib * DATA_FACTOR << 20
+        with contextlib.suppress(OSError, ValueError):
+            if disk:
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (disk, disk))
+            if memory:
+                resource.prlimit(pid, resource.RLIMIT_DATA, (memory, memory))
+                # If the host runs out of memory all the same, this task is to blame, not the worker.
+                with open(f"/proc/{pid}/oom_score_adj", "w") as file:
+                    file.write("500")
+
+    def _send(self, number: int) -> None:
+        pid = self.pid
+        assert pid is not None  # noqa: S101  callers have seen to it
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, number)
+        for one in self.members():
+            if one.group != pid:
+                processes.send(one, number)
+        if number == signal.SIGTERM:
+            # One that is suspended could not obey.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGCONT)
+
+
+def _own_peak(kib: int) -> int:
+    # A process starts its life with the peak of the one that spawned it, us: below that the kernel's figure says nothing about it.
+    return kib if kib > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss else 0
+
+
+def _head(descriptor: int) -> bytes:
+    if os.fstat(descriptor).st_size == 0:
+        return b""
+    return os.pread(descriptor, MAX_INLINE, 0)

@@ -1,0 +1,270 @@
+"""A slot's thread: the whole life of one task after the other, from staging to what is said of its end.
+
+A task is not handed from thread to thread, since that is what costs: this thread stages, spawns, waits, collects and uploads, and
+asks the state machine under the agent's lock what comes next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Callable, Protocol
+
+from desktopgrid.model.errors import GridError, Unavailable
+from desktopgrid.wire import messages as m
+from pilot.node import processes
+from pilot.node.cache import Cache
+from pilot.node.errors import BrokenOff, CouldNotRun, UnusableInput
+from pilot.node.executor import Execution, Program
+from pilot.node.leftovers import Leftovers
+from pilot.node.sandbox import NewFile, Sandbox
+from pilot.node.slots import Verdict
+from pilot.node.storage import WorkerDirectory
+from pilot.node.worker import Action, CleanUp, Ending, Stage, Start, Store
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 1 << 20
+MAX_TRANSFERS = 10
+"""Times that a transfer is tried while the server is there and says that it cannot."""
+PAUSE = 1.0
+MAX_OUTPUTS = 2_000
+MAX_NAMES = 512 << 10
+"""Bytes that the list of outputs may take in a message."""
+UNPACK_SHARE = 2
+"""An env without a disk limit may take one part in so many of the free disk."""
+
+
+class Transfers(Protocol):
+    """What a runner needs of desktopgrid.link's transfers."""
+
+    def get(
+        self,
+        path: str,
+        target: Path,
+        sha256: str,
+        size: int,
+        progress: Callable[[int], None] = ...,
+    ) -> None:
+        """Make ``target`` the content of ``path``."""
+
+    def put(
+        self,
+        path: str,
+        source: Path | bytes,
+        sha256: str,
+        size: int,
+        progress: Callable[[int], None] = ...,
+    ) -> None:
+        """Upload ``source`` to ``path``."""
+
+
+class Owner(Protocol):
+    """What a runner needs of its agent."""
+
+    directory: WorkerDirectory
+    cache: Cache
+    leftovers: Leftovers
+    transfers: Transfers
+
+    def is_open(self) -> bool:
+        """Whether the server is there."""
+
+    def free_disk_mib(self) -> int:
+        """What is left on the disk."""
+
+    def staged(self, epoch: int) -> list[Action]:
+        """The machine's events, under the agent's lock; what is not this thread's to do is done."""
+
+    def failed(self, epoch: int, verdict: Verdict) -> list[Action]:
+        """See ``staged``."""
+
+    def exited(self, epoch: int, ending: Ending) -> list[Action]:
+        """See ``staged``."""
+
+    def stored(self, epoch: int, outputs: tuple[m.Stored, ...]) -> list[Action]:
+        """See ``staged``."""
+
+
+class Runner:
+    """Runs the tasks of slot ``number`` for ``owner``, one at a time."""
+
+    def __init__(self, owner: Owner, number: int) -> None:
+        self.owner, self.number = owner, number
+        self.sandbox = Sandbox(owner.directory.slots / str(number))
+        self.epoch = 0
+        """Of the task that is here, or 0."""
+        self.execution: Execution | None = None
+        self.is_broken_off = False
+        self._taken: list[m.File] = []
+        self._files: list[NewFile] = []
+
+    def __repr__(self) -> str:
+        return f"<Runner of slot {self.number}, {self.execution or 'idle'}>"
+
+    def send(self, signal: int) -> None:
+        """Send a signal to the processes of the task that is here. Any thread."""
+        execution = self.execution
+        if execution is not None:
+            execution.send(signal)
+
+    def live(self, assign: m.Assign) -> None:
+        """All of a task's life."""
+        step: Action | None = Stage(assign)
+        try:
+            while step is not None:
+                step = _own(self._carry_out(step, assign))
+        finally:
+            self._clean_up()
+
+    def _carry_out(self, step: Action, assign: m.Assign) -> list[Action]:
+        epoch = assign.epoch
+        try:
+            if isinstance(step, Stage):
+                self._stage(assign)
+                return self.owner.staged(epoch)
+            if isinstance(step, Start):
+                ending = self._run(assign)
+                return self.owner.exited(epoch, ending)
+            outputs = self._store(assign)
+            return self.owner.stored(epoch, outputs)
+        except UnusableInput as error:
+            return self.owner.failed(epoch, Verdict("limit", str(error)))
+        except (GridError, OSError) as error:
+            logger.warning("Could not run task %s: %s", assign.task, error)
+            return self.owner.failed(epoch, Verdict("failed", str(error)))
+
+    def _stage(self, assign: m.Assign) -> None:
+        sandbox = self.sandbox
+        executable = self._take(assign.executable)
+        stdin = None if assign.stdin is None else self._take(assign.stdin)
+        if assign.env is not None:
+            room = assign.disk_mib or self.owner.free_disk_mib() // UNPACK_SHARE
+            sandbox.unpack(self._take(assign.env), room << 20)
+        for file in assign.inputs:
+            sandbox.place(self._take(file), file.name)
+        sandbox.settle()
+        program = Program(
+            task=assign.task,
+            work=assign.work,
+            executable=executable,
+            arguments=(assign.executable.name or assign.application, *assign.arguments),
+            stdin=stdin,
+            variables=assign.variables,
+            memory_mib=assign.memory_mib,
+            disk_mib=assign.disk_mib,
+        )
+        self.execution = Execution(program, sandbox, self.owner.directory.host)
+
+    def _run(self, assign: m.Assign) -> Ending:
+        execution, task, owner = self.execution, assign.task, self.owner
+        assert execution is not None  # noqa: S101  it was staged
+        owner.leftovers.begins(task)
+        try:
+            since = processes.ticks_since_boot()
+            pid = execution.start()
+            owner.leftovers.runs(task, pid)
+            until = processes.ticks_since_boot()
+            owner.directory.record(self.number, task, pid, since, until)
+            ended = execution.wait()
+        finally:
+            owner.leftovers.ended(task)
+        owner.directory.erase(self.number)
+        stdout, stderr = execution.output()
+        self._files = [NewFile(*long) for long in execution.long_outputs()]
+        reason = self._collect(assign.outputs)
+        return Ending(ended.code, ended.usage, stdout, stderr, bool(self._files), reason)
+
+    def _collect(self, patterns: tuple[str, ...]) -> str:
+        """Add the task's new files to those to be stored; say what was left out."""
+        taken = {file.name for file in self._files}
+        left_out = []
+        for file in self.sandbox.new_files(patterns):
+            if file.name in taken:
+                left_out.append(file.name)
+            else:
+                self._files.append(file)
+        return f"left out {', '.join(left_out)}: the name was taken" if left_out else ""
+
+    def _store(self, assign: m.Assign) -> tuple[m.Stored, ...]:
+        _refuse_too_many(self._files)
+        return tuple(self._store_file(assign, file) for file in self._files)
+
+    def _store_file(self, assign: m.Assign, file: NewFile) -> m.Stored:
+        if not str(file.path).startswith("/proc/"):
+            file.path.chmod(0o600)
+        sha256, size = _digest(file.path)
+        path = f"/v1/tasks/{assign.task}/outputs/{sha256}"
+        put = self.owner.transfers.put
+        self._try(lambda: put(path, file.path, sha256, size, self._look_up))
+        name = file.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        return m.Stored(name, sha256, size)
+
+    def _take(self, file: m.File) -> Path:
+        path = self.owner.cache.take(file, self._fetch)
+        self._taken.append(file)
+        return path
+
+    def _fetch(self, file: m.File, target: Path) -> None:
+        get = self.owner.transfers.get
+        path = f"/v1/datas/{file.data}"
+        self._try(lambda: get(path, target, file.sha256, file.size, self._look_up))
+
+    def _try(self, transfer: Callable[[], None]) -> None:
+        """Do ``transfer``, again if need be: while the server is away for as long as it takes."""
+        refusals = 0
+        while True:
+            try:
+                transfer()
+                return
+            except Unavailable as error:
+                refusals += self.owner.is_open()
+                if refusals >= MAX_TRANSFERS:
+                    raise CouldNotRun(f"{error} ({refusals} times)") from error
+            self._look_up(0)
+            time.sleep(PAUSE)
+
+    def _look_up(self, _done: int) -> None:
+        if self.is_broken_off:
+            raise BrokenOff("nobody wants it any more")
+
+    def _clean_up(self) -> None:
+        execution = self.execution
+        # Nobody may send a signal to what is not there any more.
+        self.epoch, self.execution = 0, None
+        if execution is not None:
+            execution.close()
+        for file in self._taken:
+            self.owner.cache.release(file)
+        self._taken.clear()
+        self._files = []
+        self.sandbox.clean()
+
+
+def _own(actions: list[Action]) -> Action | None:
+    """What the slot's thread itself does next; None: its task is over."""
+    for action in actions:
+        if isinstance(action, (Start, Store)):
+            return action
+        if isinstance(action, CleanUp):
+            return None
+    return None
+
+
+def _refuse_too_many(files: list[NewFile]) -> None:
+    if len(files) > MAX_OUTPUTS or sum(len(json.dumps(f.name)) + 120 for f in files) > MAX_NAMES:
+        raise UnusableInput(
+            f"it left {len(files)} files; at most {MAX_OUTPUTS} can come back: pack them, or name the ones to keep"
+        )
+
+
+def _digest(path: Path) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    with open(path, "rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return digest.hexdigest(), size
