@@ -106,14 +106,8 @@ class Store:
         has no room for the rest of it.
         """
         self.path(sha256)
-        part = self._part(name)
-        with _translated(f"store {name}"):
-            descriptor = self.files.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        part, descriptor = self._locked(name)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise Unavailable(f"another connection is uploading {name}") from None
             upload = Upload(self, part, descriptor, sha256, size)
             self.check_room(size - upload.offset)
         except BaseException:
@@ -129,8 +123,10 @@ class Store:
             return 0
 
     def discard(self, name: str) -> None:
-        """Throw away what there is of the upload ``name``."""
-        self._part(name).unlink(missing_ok=True)
+        """Throw away what there is of the upload ``name``; raises Unavailable if it goes on."""
+        part, descriptor = self._locked(name)
+        part.unlink()
+        os.close(descriptor)
 
     def remove(self, sha256: str) -> None:
         """Delete the content with this digest; nobody may refer to it any more."""
@@ -150,6 +146,22 @@ class Store:
                 f"no room for {wanted} bytes: the server's disk has {free // MIB} MiB free,"
                 f" of which {self.min_free // MIB} MiB must stay so"
             )
+
+    def _locked(self, name: str) -> tuple[Path, int]:
+        """The file of the upload ``name``, ours alone until its descriptor is closed."""
+        part = self._part(name)
+        while True:
+            with _translated(f"store {name}"):
+                descriptor = self.files.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(descriptor)
+                raise Unavailable(f"another connection is uploading {name}") from None
+            # It may have been finished in between: a content then, and not ours to write.
+            if _is_same(part, descriptor):
+                return part, descriptor
+            os.close(descriptor)
 
     def place(self, part: Path, sha256: str) -> None:
         """Put the synced file ``part`` where the content with this digest belongs, durably."""
@@ -266,6 +278,13 @@ class Upload:
                 # After a failed sync nobody knows what the file holds.
                 self.throw_away()
                 raise
+
+
+def _is_same(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

@@ -159,6 +159,38 @@ def test_an_upload_has_one_writer_at_a_time(store):
         store.begin("part", digest(CONTENT), len(CONTENT))
 
 
+def test_an_upload_that_goes_on_cannot_be_discarded(store):
+    with store.begin("part", digest(CONTENT), len(CONTENT)) as upload:
+        with pytest.raises(Unavailable, match="another connection"):
+            store.discard("part")
+        upload.append(CONTENT)
+        upload.finish()
+    assert store.has(digest(CONTENT))
+
+
+def test_who_opens_an_upload_that_is_being_finished_does_not_get_the_content(tmp_path):
+    class FinishedMeanwhile(Files):
+        other = None
+
+        def open(self, path, flags, mode=0o600):
+            descriptor = super().open(path, flags, mode)
+            if self.other is not None and path.name == "part":
+                upload, self.other = self.other, None
+                upload.finish()
+            return descriptor
+
+    files = FinishedMeanwhile()
+    store = Store(tmp_path, files=files)
+    upload = store.begin("part", digest(CONTENT), len(CONTENT))
+    upload.append(CONTENT)
+    files.other = upload
+    with store.begin("part", digest(b"other"), 5) as second:
+        second.append(b"other")
+        second.finish()
+    assert store.path(digest(CONTENT)).read_bytes() == CONTENT
+    assert store.path(digest(b"other")).read_bytes() == b"other"
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_refuses_with_a_reason_and_frees_what_was_written(watched, files, number):
     files.failing["write"] = number
