@@ -1,7 +1,8 @@
-"""A server that speaks the protocol and does nothing: it notes what it hears, answers, and misbehaves on command.
+"""A server that speaks the protocol and does nothing: it notes what it hears, answers, and
+misbehaves on command.
 
-Tests of links talk to it over real TLS on a loopback port, often through a :class:`Relay` that cuts or freezes connections
-at any byte, or that is an HTTP proxy.
+Tests of links talk to it over real TLS on a loopback port, often through a :class:`Relay` that cuts
+or freezes connections at any byte, or that is an HTTP proxy.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ SECRET = proof.new_secret()
 TICKET = "a-ticket"
 
 
-# --- certificates ----------------------------------------------------------------------------------------------------
+# Certificates.
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-# --- the server ------------------------------------------------------------------------------------------------------
+# The server.
 
 
 @dataclass
@@ -132,7 +133,8 @@ class Stored:
 class LinkServer:
     """Speaks handshake and numbering over WebSocket and long poll; keeps datas.
 
-    ``started`` is answered by ``recall`` of the same task, any request by ``reply``. What every peer said is in ``heard``, once each.
+    ``started`` is answered by ``recall`` of the same task, any request by ``reply``. What every
+    peer said is in ``heard``, once each.
     """
 
     def __init__(self, authority: Authority, directory: Path) -> None:
@@ -501,13 +503,15 @@ class _Poll:
         self.turn = asyncio.Lock()
 
 
-# --- what stands in between ------------------------------------------------------------------------------------------
+# What stands in between.
 
 
 class Relay:
-    """Passes TCP connections on, and breaks them on command. With ``is_proxy`` it is an HTTP proxy that knows CONNECT.
+    """Passes TCP connections on, and breaks them on command. With ``is_proxy`` it is an HTTP proxy
+    that knows CONNECT.
 
-    ``cuts`` gives for each new connection the number of bytes (both ways) after which it is cut, None for never.
+    ``cuts`` gives for each new connection the number of bytes (both ways) after which it is cut,
+    None for never.
     """
 
     def __init__(
