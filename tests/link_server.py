@@ -17,6 +17,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def _certificate(
     names: tuple[str, ...] = (),
     is_authority: bool = False,
 ) -> x509.Certificate:
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
@@ -417,10 +418,8 @@ class LinkServer:
             frame = poll.peer.exchange.frame()
             if frame is None:
                 wait = min(30.0, float(request.headers.get("Glidebridge-Wait", "30")))
-                try:
+                with suppress(TimeoutError):
                     await asyncio.wait_for(poll.due.wait(), wait)
-                except asyncio.TimeoutError:
-                    pass
                 frame = poll.peer.exchange.frame()
         return web.Response(body=frame or frame_of(poll.peer.exchange.acknowledged, ()))
 
