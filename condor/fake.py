@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from condor.errors import PoolUnavailable
 from condor.jobs import Job, JobId, JobStatus
-from condor.submit import JobDescription, as_cluster
+from condor.submit import JobDescription, as_cluster, require_files
 
 HELD_BY_USER, SUBMITTED_ON_HOLD = 1, 15
 
@@ -71,6 +71,7 @@ class FakeSchedd:
         now = self._advance()
         if not jobs:
             return []
+        require_files(jobs)
         as_cluster(jobs)
         self._last_cluster += 1
         taken = []

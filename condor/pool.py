@@ -31,12 +31,11 @@ from condor import ads
 from condor.errors import (
     AdError,
     CredentialRefused,
-    DescriptionRefused,
     PoolUnavailable,
     ScheddRefused,
 )
 from condor.jobs import HELD_FOR_SPOOLING, STATUS_OF_CODE, Job, JobId, JobStatus
-from condor.submit import JobDescription, absent_files, as_cluster
+from condor.submit import JobDescription, as_cluster, require_files
 
 logger = logging.getLogger(__name__)
 
@@ -111,9 +110,7 @@ class Schedd:
         """
         if not jobs:
             return []
-        for job in jobs:
-            for file in absent_files(job):
-                raise DescriptionRefused("file", str(file), "it cannot be read")
+        require_files(jobs)
         description, items = as_cluster(jobs)
         with self._asked("take jobs") as (name, schedd):
             with warnings.catch_warnings(record=True) as remarks:

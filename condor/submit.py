@@ -31,6 +31,8 @@ class JobDescription:
 
     executable: Path
     arguments: tuple[str, ...] = ()
+    transfer_executable: bool = True
+    """False for a program that the slot's machine has, such as its own python3."""
     environment: Mapping[str, str] = field(default_factory=lambda: {"PATH": STANDARD_PATH})
     input_files: tuple[Path, ...] = ()
     """Files that go with the job. They keep their modes: a secret of 0600 stays one."""
@@ -56,15 +58,22 @@ class JobDescription:
     """The schedd itself removes a job that was queued this long."""
     held_limit: timedelta = REMOVED_WHEN_HELD_FOR
     """The schedd itself removes a job that was held this long."""
+    run_limit: timedelta | None = None
+    """The schedd itself removes a job that has run this long."""
+    keep_for: timedelta = timedelta(0)
+    """How long a job that has ended stays in the queue, so that nobody misses how it ended: its
+    history may be seconds late. What was spooled stays as long."""
     on_hold: bool = False
     """Submit it, but start it only when it is released. Not for spooled jobs."""
 
 
-def absent_files(job: JobDescription) -> list[Path]:
-    """Those of the job's files that nobody can read here, which HTCondor would find out later."""
-    directory = job.directory or Path()
-    files = [job.executable, *job.input_files]
-    return [file for file in files if not os.access(directory / file, os.R_OK)]
+def require_files(jobs: Iterable[JobDescription]) -> None:
+    """Raises DescriptionRefused for a file that cannot be read; HTCondor would find out later."""
+    for job in jobs:
+        directory = job.directory or Path()
+        for file in [*([job.executable] if job.transfer_executable else []), *job.input_files]:
+            if not os.access(directory / file, os.R_OK):
+                raise DescriptionRefused("file", str(file), "it cannot be read")
 
 
 def submit_lines(job: JobDescription) -> dict[str, str]:
@@ -82,9 +91,9 @@ def submit_lines(job: JobDescription) -> dict[str, str]:
         "request_disk": f"{job.disk_mib}MB",
         "job_max_vacate_time": _seconds(job.vacate_time),
         "job_lease_duration": _seconds(job.lease),
-        "periodic_remove": _removal_rule(job.idle_limit, job.held_limit),
-        # A spooled job would otherwise stay in the queue for days, for its output to be fetched.
-        "leave_in_queue": "False",
+        "periodic_remove": _removal_rule(job),
+        # Said in any case: a spooled job would stay for ten days, for its output to be fetched.
+        "leave_in_queue": _keeping_rule(job.keep_for),
     }
     if job.output_files:
         lines["transfer_output_files"] = _file_list("output_files", job.output_files)
@@ -95,6 +104,8 @@ def submit_lines(job: JobDescription) -> dict[str, str]:
             lines[key] = one_line(key, value)
     if job.requirements is not None:
         lines["requirements"] = one_line("requirements", job.requirements)
+    if not job.transfer_executable:
+        lines["transfer_executable"] = "False"
     if job.on_hold:
         lines["hold"] = "True"
     for name, attribute in job.attributes.items():
@@ -189,11 +200,22 @@ def _file_list(field_name: str, paths: Iterable[str]) -> str:
     return one_line(field_name, ", ".join(paths))
 
 
-def _removal_rule(idle_limit: timedelta, held_limit: timedelta) -> str:
-    return (
-        f"(JobStatus == 1 && time() - QDate > {_seconds(idle_limit)}) || "
-        f"(JobStatus == 5 && time() - EnteredCurrentStatus > {_seconds(held_limit)})"
-    )
+def _removal_rule(job: JobDescription) -> str:
+    rules = [
+        f"(JobStatus == 1 && time() - QDate > {_seconds(job.idle_limit)})",
+        f"(JobStatus == 5 && time() - EnteredCurrentStatus > {_seconds(job.held_limit)})",
+    ]
+    if job.run_limit is not None:
+        rules.append(
+            f"(JobStatus == 2 && time() - JobCurrentStartDate > {_seconds(job.run_limit)})"
+        )
+    return " || ".join(rules)
+
+
+def _keeping_rule(keep_for: timedelta) -> str:
+    if not keep_for:
+        return "False"
+    return f"JobStatus == 4 && time() - EnteredCurrentStatus < {_seconds(keep_for)}"
 
 
 def _seconds(span: timedelta) -> str:

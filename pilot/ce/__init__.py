@@ -1,1 +1,1 @@
-"""Computing elements: the doors that accept pilots, one file a kind."""
+"""Computing elements: the doors through which pilots get into sites, one module a kind."""

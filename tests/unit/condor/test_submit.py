@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from condor.errors import AdError, DescriptionRefused
-from condor.submit import JobDescription, absent_files, as_cluster, quote_list, submit_lines
+from condor.submit import JobDescription, as_cluster, quote_list, require_files, submit_lines
 
 
 def a_job(*arguments: str, **facts: object) -> JobDescription:
@@ -131,4 +131,5 @@ def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
     job = JobDescription(
         Path("/bin/sh"), input_files=(Path("here"), Path("gone")), directory=tmp_path
     )
-    assert absent_files(job) == [Path("gone")]
+    with pytest.raises(DescriptionRefused, match="gone"):
+        require_files([job])

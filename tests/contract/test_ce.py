@@ -1,0 +1,355 @@
+"""What every computing element promises, asked of the fake, the local one and real HTCondor."""
+
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from condor.fake import FakeSchedd, Outcome
+from condor.personal import LoopbackPool
+from condor.pool import Schedd, ScheddLocation
+from condor.submit import JobDescription
+from desktopgrid.model.lifecycle import PilotStatus
+from pilot.ce.base import (
+    ComputingElement,
+    ComputingElementUnavailable,
+    PilotDescription,
+    PilotState,
+    Reference,
+    SubmissionRefused,
+)
+from pilot.ce.condor import CondorCE
+from pilot.ce.fake import FakeCE
+from pilot.ce.local import LocalCE
+
+PATIENCE_SECONDS = 60.0
+
+BUNDLE = """#!/bin/sh
+case "$1" in
+    exit) exit "$2" ;;
+    run) while :; do sleep 0.1; done ;;
+    look)  # at what a pilot relies on
+        test "$2" = "two words" || exit 11
+        test "$(stat -c %a enrolment)" = 600 || exit 12
+        test "$(cat enrolment)" = "a secret" || exit 13
+        test -n "$PATH" || exit 14
+        test "$TMPDIR" = "$PWD" || exit 15
+        case "$(tr '\\0' ' ' < /proc/$$/environ)" in *"a secret"*) exit 16 ;; esac
+        ;;
+esac
+"""
+
+
+@dataclass
+class World:
+    """A door, how its time passes, and pilots for it."""
+
+    ce: ComputingElement
+    let_time_pass: Callable[[], None]
+    directory: Path
+    pilots_made: int = 0
+
+    def a_pilot(self, *arguments: str, **facts: object) -> PilotDescription:
+        self.pilots_made += 1
+        return replace(
+            PilotDescription(
+                stamp=f"pilot-{self.pilots_made}-{os.getpid()}",
+                bundle=self.directory / "pilot.pyz",
+                arguments=arguments or ("run",),
+                files=(self.directory / "enrolment",),
+                memory_mib=64,
+                disk_mib=1,
+            ),
+            **facts,  # type: ignore[arg-type]
+        )
+
+    def state(self, reference: Reference) -> PilotState | None:
+        return self.ce.statuses([reference]).get(reference)
+
+    def eventually(self, reference: Reference, *statuses: PilotStatus) -> PilotState:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (state := self.state(reference)) is None or state.status not in statuses:
+            assert time.monotonic() < deadline, f"it is {state}, not {statuses}"
+            self.let_time_pass()
+        return state
+
+    def clean_up(self, references: Sequence[Reference]) -> None:
+        self.ce.remove(references)
+
+
+def ending(arguments: Sequence[str]) -> int | None:
+    """The exit code that BUNDLE has in the end."""
+    return {"exit": int(arguments[-1]) if arguments[0] == "exit" else 0, "look": 0}.get(
+        arguments[0]
+    )
+
+
+def a_fake_door() -> tuple[ComputingElement, Callable[[], None]]:
+    def behaviour(pilot: PilotDescription) -> PilotState | None:
+        code = ending(pilot.arguments)
+        if code is None:
+            return None
+        if code == 0:
+            return PilotState(PilotStatus.DONE)
+        return PilotState(PilotStatus.FAILED, f"ended with exit code {code}")
+
+    fake = FakeCE(slots=4, behaviour=behaviour)
+    return fake, fake.step
+
+
+def a_door_to_a_fake_schedd() -> tuple[ComputingElement, Callable[[], None]]:
+    def behaviour(job: JobDescription) -> Outcome:
+        code = ending(job.arguments)
+        return Outcome(timedelta.max) if code is None else Outcome(timedelta(0), code)
+
+    return CondorCE(FakeSchedd(slots=4, behaviour=behaviour)), lambda: None
+
+
+def wait_a_little() -> None:
+    time.sleep(0.1)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """The bundle and the secret, where HTCondor's account may come too."""
+    with tempfile.TemporaryDirectory(prefix="glidebridge-test-") as name:
+        place = Path(name)
+        (place / "pilot.pyz").write_text(BUNDLE)
+        (place / "pilot.pyz").chmod(0o755)
+        (place / "enrolment").touch(0o600)
+        (place / "enrolment").write_text("a secret")
+        yield place
+
+
+@pytest.fixture(params=["fake", "condor, fake", "local", "condor", "condor, newest release"])
+def world(request: pytest.FixtureRequest, directory: Path) -> World:
+    if request.param == "fake":
+        return World(*a_fake_door(), directory)
+    if request.param == "condor, fake":
+        return World(*a_door_to_a_fake_schedd(), directory)
+    return a_real_world(request, directory, request.param)
+
+
+@pytest.fixture(params=["local", "condor", "condor, newest release"])
+def real_world(request: pytest.FixtureRequest, directory: Path) -> World:
+    return a_real_world(request, directory, request.param)
+
+
+def a_real_world(request: pytest.FixtureRequest, directory: Path, kind: str) -> World:
+    if kind == "local":
+        return World(LocalCE(directory / "local"), wait_a_little, directory)
+    fixture = "condor_pool" if kind == "condor" else "newest_condor_pool"
+    return World(CondorCE(schedd_of(request.getfixturevalue(fixture))), wait_a_little, directory)
+
+
+def schedd_of(pool: LoopbackPool) -> Schedd:
+    token = pool.token_directory("alice")
+    return Schedd(ScheddLocation(address=pool.schedd_address, token=token))
+
+
+def test_pilots_get_references_in_their_order_and_run(world: World) -> None:
+    references = world.ce.submit([world.a_pilot() for _ in range(3)])
+    assert len(set(references)) == 3
+    assert set(world.ce.statuses(references)) == set(references)
+    for reference in references:
+        assert world.eventually(reference, PilotStatus.RUNNING).reason == ""
+    world.clean_up(references)
+
+
+def test_how_a_pilot_ended_is_told_in_the_order_of_submission(world: World) -> None:
+    good, bad = world.ce.submit([world.a_pilot("exit", "0"), world.a_pilot("exit", "3")])
+    assert world.eventually(good, PilotStatus.DONE, PilotStatus.FAILED).status is PilotStatus.DONE
+    state = world.eventually(bad, PilotStatus.DONE, PilotStatus.FAILED)
+    assert state.status is PilotStatus.FAILED
+    assert "exit code 3" in state.reason
+    world.clean_up([good, bad])
+    assert world.eventually(good, PilotStatus.DONE)
+    assert world.eventually(bad, PilotStatus.FAILED)
+
+
+def test_a_pilot_finds_its_arguments_its_files_and_a_path(world: World) -> None:
+    (reference,) = world.ce.submit([world.a_pilot("look", "two words")])
+    state = world.eventually(reference, PilotStatus.DONE, PilotStatus.FAILED)
+    assert state == PilotState(PilotStatus.DONE)
+
+
+def test_a_pilot_can_be_taken_back_twice(world: World) -> None:
+    first, second = world.ce.submit([world.a_pilot(), world.a_pilot()])
+    world.eventually(first, PilotStatus.RUNNING)
+    world.ce.remove([first, second])
+    world.ce.remove([first, second])
+    for reference in (first, second):
+        assert world.eventually(reference, PilotStatus.DELETED).reason
+    world.ce.remove([first])
+    assert world.eventually(first, PilotStatus.DELETED)
+
+
+def test_a_reference_that_the_door_does_not_know_is_absent(world: World) -> None:
+    (known,) = world.ce.submit([world.a_pilot()])
+    strangers = [
+        Reference(""),
+        Reference("no reference of any kind"),
+        Reference("another.schedd#1.0"),
+        Reference("local:../enrolment"),
+        Reference("local:nobody"),
+        Reference("fake:0"),
+    ]
+    assert set(world.ce.statuses([*strangers, known])) == {known}
+    world.ce.remove(strangers)
+    assert set(world.ce.statuses([known])) == {known}
+    world.clean_up([known])
+
+
+def test_nothing_asked_is_nothing_done(world: World) -> None:
+    assert world.ce.submit([]) == []
+    assert world.ce.statuses([]) == {}
+    world.ce.remove([])
+
+
+def test_one_pilot_that_cannot_go_and_none_goes(world: World) -> None:
+    good = world.a_pilot()
+    bad = world.a_pilot(files=(world.directory / "nothing",))
+    with pytest.raises(SubmissionRefused, match="nothing"):
+        world.ce.submit([good, bad])
+    # The same pilot may go later: its stamp is free.
+    (reference,) = world.ce.submit([good])
+    assert world.eventually(reference, PilotStatus.RUNNING)
+    world.clean_up([reference])
+
+
+def test_another_process_can_ask_and_take_back(
+    world: World, request: pytest.FixtureRequest
+) -> None:
+    (reference,) = world.ce.submit([world.a_pilot()])
+    world.eventually(reference, PilotStatus.RUNNING)
+    if isinstance(world.ce, LocalCE):
+        world.ce = LocalCE(world.ce.directory)
+    elif isinstance(world.ce, CondorCE):
+        world.ce = CondorCE(world.ce._queue)
+    assert world.eventually(reference, PilotStatus.RUNNING)
+    world.ce.remove([reference])
+    assert world.eventually(reference, PilotStatus.DELETED)
+
+
+def test_the_python_of_the_site_runs_the_bundle(real_world: World) -> None:
+    (real_world.directory / "pilot.pyz").write_text(
+        "import sys; sys.exit(7 if sys.argv[1:] == ['a', 'b'] and sys.executable else 1)"
+    )
+    pilot = real_world.a_pilot("a", "b", python="/usr/bin/python3")
+    (reference,) = real_world.ce.submit([pilot])
+    state = real_world.eventually(reference, PilotStatus.DONE, PilotStatus.FAILED)
+    assert "exit code 7" in state.reason
+
+
+# Each door's own
+
+
+def test_a_pilot_that_the_pool_holds_has_failed_with_its_reason(
+    condor_pool: LoopbackPool, directory: Path
+) -> None:
+    schedd = schedd_of(condor_pool)
+    world = World(CondorCE(schedd), wait_a_little, directory)
+    (reference,) = world.ce.submit([world.a_pilot()])
+    world.eventually(reference, PilotStatus.RUNNING)
+    job = reference.partition("#")[2]
+    condor_pool.tool("condor_hold", "-reason", "maintenance", job, identity="alice")
+    state = world.eventually(reference, PilotStatus.FAILED)
+    assert state.reason.startswith("on hold: held by a user: maintenance")
+    world.ce.remove([reference])
+    assert world.eventually(reference, PilotStatus.DELETED)
+
+
+def test_a_pilot_that_the_pool_removes_is_aborted(
+    condor_pool: LoopbackPool, directory: Path
+) -> None:
+    world = World(CondorCE(schedd_of(condor_pool)), wait_a_little, directory)
+    (reference,) = world.ce.submit([world.a_pilot()])
+    condor_pool.tool("condor_rm", reference.partition("#")[2], identity="alice")
+    assert "alice" in world.eventually(reference, PilotStatus.ABORTED).reason
+
+
+def test_a_pool_that_does_not_answer_is_unknown_not_empty(directory: Path) -> None:
+    ce = CondorCE(Schedd(ScheddLocation(address="<127.0.0.1:1>")))
+    for ask in (ce.statuses, ce.remove):
+        with pytest.raises(ComputingElementUnavailable):
+            ask([Reference("schedd#1.0")])
+    with pytest.raises(ComputingElementUnavailable):
+        ce.submit([World(ce, wait_a_little, directory).a_pilot()])
+
+
+def test_the_fake_can_be_out_of_reach_and_can_refuse(directory: Path) -> None:
+    fake = FakeCE()
+    world = World(fake, fake.step, directory)
+    (reference,) = fake.submit([world.a_pilot()])
+    fake.unavailable_because = "its network is down"
+    with pytest.raises(ComputingElementUnavailable, match="network is down"):
+        fake.statuses([reference])
+    fake.unavailable_because = None
+    fake.refused_because = "it is closed"
+    with pytest.raises(SubmissionRefused, match="it is closed"):
+        fake.submit([world.a_pilot()])
+    assert fake.having(PilotStatus.WAITING) == [reference]
+
+
+def test_a_local_pilot_may_end_itself_at_sigterm_and_gets_it_once(directory: Path) -> None:
+    (directory / "pilot.pyz").write_text(
+        "#!/bin/sh\n"
+        "trap 'echo term >> terms; sleep 0.3; exit 0' TERM\n"
+        "echo up > up\n"
+        "while :; do sleep 0.05; done\n"
+    )
+    world = World(LocalCE(directory / "local"), wait_a_little, directory)
+    pilot = world.a_pilot()
+    (reference,) = world.ce.submit([pilot])
+    own = directory / "local" / pilot.stamp
+    deadline = time.monotonic() + 10
+    while not (own / "up").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    world.ce.remove([reference])
+    assert (own / "terms").read_text() == "term\n"
+    assert (own / ".exit").read_text() == "0\n"
+
+
+def test_a_local_pilot_that_does_not_listen_is_killed_with_what_it_started(
+    directory: Path,
+) -> None:
+    (directory / "pilot.pyz").write_text(
+        "#!/bin/sh\ntrap '' TERM\nsetsid sleep 600 &\nwhile :; do sleep 0.05; done\n"
+    )
+    world = World(
+        LocalCE(directory / "local", grace=timedelta(seconds=0.5)), wait_a_little, directory
+    )
+    (reference,) = world.ce.submit([world.a_pilot()])
+    world.ce.remove([reference])
+    assert world.eventually(reference, PilotStatus.DELETED)
+
+
+def test_a_local_pilot_whose_processes_were_killed_is_aborted(directory: Path) -> None:
+    world = World(LocalCE(directory / "local"), wait_a_little, directory)
+    pilot = world.a_pilot()
+    (reference,) = world.ce.submit([pilot])
+    waiter = int((directory / "local" / pilot.stamp / ".pid").read_text())
+    os.killpg(waiter, signal.SIGKILL)
+    assert world.eventually(reference, PilotStatus.ABORTED).reason
+
+
+def test_a_local_pilot_s_wall_time_is_kept(directory: Path) -> None:
+    world = World(LocalCE(directory / "local"), wait_a_little, directory)
+    long_over = timedelta(minutes=-10, seconds=1)  # with its slack that is one second
+    (reference,) = world.ce.submit([world.a_pilot(wall_time=long_over)])
+    state = world.eventually(reference, PilotStatus.FAILED)
+    assert "wall time" in state.reason
+
+
+@pytest.mark.parametrize("stamp", ["", "../x", "a b", "-x", "x/y"])
+def test_a_local_pilot_s_stamp_must_be_one(directory: Path, stamp: str) -> None:
+    world = World(LocalCE(directory / "local"), wait_a_little, directory)
+    with pytest.raises(SubmissionRefused, match="is no stamp"):
+        world.ce.submit([world.a_pilot(stamp=stamp)])
