@@ -10,12 +10,14 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
 from desktopgrid.model.errors import BadRequest, GridError, Unavailable
@@ -34,6 +36,9 @@ PRAGMAS = (
     "PRAGMA journal_size_limit = 67108864",
 )
 
+LOCK_ATTEMPTS = 10
+LOCK_PAUSE = 0.02
+
 
 class Refused(GridError):
     """The database refuses what we wrote: a decision was nonsense, which is a bug of ours."""
@@ -45,13 +50,28 @@ class DirectoryLock:
     """The right to keep the grid in a directory; the system takes it back when the process ends."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
         self._descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        # Who only asks whether it is held has it for a moment.
+        for _ in range(LOCK_ATTEMPTS):
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                time.sleep(LOCK_PAUSE)
+        os.close(self._descriptor)
+        raise Unavailable(f"another process keeps the grid in {directory}")
+
+    @staticmethod
+    def is_held(directory: Path) -> bool:
+        """Whether somebody keeps the grid in ``directory`` now."""
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
         except OSError:
-            os.close(self._descriptor)
-            raise Unavailable(f"another process keeps the grid in {directory}") from None
+            return True
+        finally:
+            os.close(descriptor)
 
     def release(self) -> None:
         """Let another process have it."""
@@ -91,7 +111,9 @@ def _engine(address: str) -> Engine:
         url = make_url(address)
         engine = create_engine(url, **_options(url))
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
-        raise BadRequest(f"cannot open the database {address!r}: {error}") from error
+        # Never the URL itself: it may have a password.
+        raise BadRequest(f"cannot open the database that url names: {error}") from error
+    event.listen(engine, "handle_error", _translate)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -120,12 +142,18 @@ def _begin_sqlite(connection: Connection) -> None:
 def transaction(connection: Connection) -> Iterator[Connection]:
     """Commit what is done inside, or nothing of it.
 
-    Raises Unavailable when the database cannot (no room, no contact) and Refused when it will not.
+    Here as everywhere, Unavailable is raised when the database cannot (no room, no contact) and
+    Refused when it will not.
     """
-    try:
-        with connection.begin():
-            yield connection
-    except IntegrityError as error:
-        raise Refused(f"the database refuses: {error.orig}") from error
-    except DBAPIError as error:
-        raise Unavailable(f"the database cannot: {error.orig}") from error
+    with connection.begin():
+        yield connection
+
+
+def _translate(context: ExceptionContext) -> GridError | None:
+    """What the driver raised, as one of our errors; SQLAlchemy raises it instead."""
+    error = context.original_exception
+    if isinstance(context.sqlalchemy_exception, IntegrityError):
+        return Refused(f"the database refuses: {error}")
+    if isinstance(context.sqlalchemy_exception, DBAPIError):
+        return Unavailable(f"the database cannot: {error}")
+    return None

@@ -1,0 +1,249 @@
+"""The command `xwserver`: make a grid, and keep it running.
+
+Results on standard output, talk on standard error. Exit code 0: done; 1: the system refused, or the
+server is not well; 2: the command line is wrong.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from desktopgrid.model.errors import GridError
+from desktopgrid.server import daemon, founding, pki
+from desktopgrid.server.backup import back_up
+from desktopgrid.server.config import DEFAULT_PORT, LogLevel
+from desktopgrid.server.home import Home
+from desktopgrid.server.people import set_password
+
+logger = logging.getLogger(__name__)
+
+LEVELS = {
+    LogLevel.DEBUG: logging.DEBUG,
+    LogLevel.INFO: logging.INFO,
+    LogLevel.WARN: logging.WARNING,
+    LogLevel.ERROR: logging.ERROR,
+}
+
+
+def utc_now() -> datetime:
+    """What time it is."""
+    return datetime.now(UTC)
+
+
+class Commands(click.Group):
+    """A group whose errors are sentences, never traces."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command; its errors become exit code 1."""
+        try:
+            return super().invoke(context)
+        except (GridError, OSError) as error:
+            click.echo(f"xwserver: {error}", err=True)
+            context.exit(1)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "-d",
+    "--directory",
+    envvar="GLIDEBRIDGE_HOME",
+    default=".",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="The grid's directory; else $GLIDEBRIDGE_HOME, else the current one.",
+)
+@click.pass_context
+def main(context: click.Context, directory: Path) -> None:
+    """Make a desktop grid, and keep it running."""
+    # Keys, secrets and the database are nobody else's business.
+    os.umask(0o077)
+    context.obj = directory
+
+
+with_home = click.make_pass_decorator(Path)
+
+
+def without_password(context: click.Context, option: click.Parameter, url: str) -> str:
+    """``url``, unless it tells a secret to everybody on this machine."""
+    if re.search(r"://[^/@]*:[^/@]*@", url):
+        raise click.BadParameter("a password in a command line is seen by all; use ~/.pgpass")
+    return url
+
+
+@main.command()
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="A name under which others reach this server, the best first. Default: the host's.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True)
+@click.option("--address", default="", help="The address to listen on. Default: all.")
+@click.option(
+    "--database",
+    "url",
+    default="",
+    callback=without_password,
+    metavar="URL",
+    help="The database, its password left to ~/.pgpass. Default: a file in DIR.",
+)
+def init(directory: Path, names: tuple[str, ...], port: int, address: str, url: str) -> None:
+    """Make a new grid in DIR, ready to serve."""
+    settings = {"names": ", ".join(names), "address": address, "url": url}
+    settings = {key: value for key, value in settings.items() if value}
+    if port != DEFAULT_PORT:
+        settings["port"] = str(port)
+    home = founding.found(directory, settings, utc_now())
+    click.echo(f"A new grid is in {home.directory}. Next:", err=True)
+    click.echo(f"  xwserver --directory {home.directory} start")
+    click.echo(f"  xw --identity {home.admin_identity} stats")
+    click.echo(f"  xwworker --identity {home.worker_identity} console")
+
+
+@main.command()
+@click.option("--ready-to", type=int, hidden=True)
+@with_home
+def console(directory: Path, ready_to: int | None) -> None:
+    """Serve the grid in the foreground until SIGTERM or Ctrl-C; the log goes to standard error."""
+    # What serves is much, and no other command needs it.
+    from desktopgrid.server.listeners.serving import serve
+
+    home = Home.open(directory)
+    set_up_log(home.config.server.log_level)
+    warn_of_certificate(home)
+    sys.exit(serve(home, on_ready(home, ready_to)))
+
+
+def on_ready(home: Home, descriptor: int | None) -> Callable[[str], None]:
+    """What tells that the server serves: the one who started us, and the identity files."""
+
+    def tell(address: str) -> None:
+        if home.config.server.port == 0:
+            founding.point_identities(home, address)
+        logger.info("Serving the grid in %s at %s", home.directory, address)
+        if descriptor is not None:
+            os.write(descriptor, f"{daemon.READY}{address}\n".encode())
+            os.close(descriptor)
+
+    return tell
+
+
+def set_up_log(level: LogLevel) -> None:
+    """Send what is worth telling to standard error."""
+    logging.basicConfig(
+        level=LEVELS[level], format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    # What these say at INFO is about themselves.
+    for name in ("alembic", "asyncio", "aiohttp.access"):
+        logging.getLogger(name).setLevel(max(LEVELS[level], logging.WARNING))
+
+
+def warn_of_certificate(home: Home) -> None:
+    """Say so in time when the server's certificate ends."""
+    ends_at = pki.ends_at(home.certificate.read_bytes())
+    if ends_at - utc_now() < pki.RENEWAL:
+        logger.warning("The server's certificate ends on %s; run `xwserver renew`", ends_at.date())
+
+
+@main.command()
+@click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait until it serves.")
+@with_home
+def start(directory: Path, timeout: float) -> None:
+    """Serve the grid in the background; returns when it serves."""
+    address = daemon.start(Home.open(directory), timeout)
+    click.echo(f"Serving at {address}.")
+
+
+@main.command()
+@click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait until it ended.")
+@with_home
+def stop(directory: Path, timeout: float) -> None:
+    """Stop the grid's server when it has finished what is in flight."""
+    click.echo(
+        "Stopped." if daemon.stop(Home.open(directory), timeout) else "No server was running."
+    )
+
+
+@main.command()
+@click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait for each step.")
+@with_home
+def restart(directory: Path, timeout: float) -> None:
+    """Stop the grid's server if it runs, and start it."""
+    home = Home.open(directory)
+    daemon.stop(home, timeout)
+    click.echo(f"Serving at {daemon.start(home, timeout)}.")
+
+
+@main.command()
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@with_home
+def status(directory: Path, form: str) -> None:
+    """Say how the grid's server does; exit code 1 unless it serves."""
+    found = daemon.status(Home.open(directory))
+    facts = {name: plain(value) for name, value in dataclasses.asdict(found).items()}
+    if form == "json":
+        click.echo(json.dumps(facts, indent=1))
+    else:
+        for name, value in facts.items():
+            if value not in (None, ""):
+                click.echo(f"{name.replace('_', ' '):20} {value}")
+    sys.exit(0 if found.is_serving else 1)
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON knows it."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, Path) else value
+
+
+@main.command()
+@click.argument("target", type=click.Path(path_type=Path))
+@with_home
+def backup(directory: Path, target: Path) -> None:
+    """Copy the grid, database and datas, to TARGET while it is served."""
+    back_up(Home.open(directory), target)
+    click.echo(f"Copied to {target}; `xwserver --directory {target} start` serves the copy.")
+
+
+@main.command()
+@with_home
+def renew(directory: Path) -> None:
+    """Give the server a new certificate under the grid's CA, for the names that are configured."""
+    home = Home.open(directory)
+    founding.renew(home, utc_now())
+    certificate = home.certificate.read_bytes()
+    names = ", ".join(pki.names_of(certificate))
+    click.echo(f"The new certificate is good for {names} until {pki.ends_at(certificate).date()}.")
+    click.echo("`xwserver restart` puts it to use; nobody else need be told.", err=True)
+
+
+@main.command()
+@click.argument("login")
+@with_home
+def passwd(directory: Path, login: str) -> None:
+    """Set the password of user LOGIN, read from the terminal or from standard input."""
+    home = Home.open(directory)
+    if sys.stdin.isatty():
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        password = sys.stdin.readline().rstrip("\n")
+    set_password(home, login, password, utc_now())
+    click.echo(f"{login} logs in by the new password.")
+
+
+if __name__ == "__main__":
+    main()
