@@ -73,8 +73,9 @@ DOING = """
     subprocess tempfile threading time urllib.request
 """.split()  # noqa: SIM905 - thirty lines would say no more
 MAY_DO = {
-    # it reads the files of all who have a configuration, and tells them the line of each key
+    # they read the files of all who have a configuration, and tell them the line of each key
     ("desktopgrid.model.configuration", "pathlib.Path"),
+    ("desktopgrid.model.sites", "pathlib.Path"),
 }
 DOING_CALLS = {"open", "input", "print", "now", "utcnow", "today"}
 
