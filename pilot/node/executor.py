@@ -1,6 +1,6 @@
 """One task as a process group: started in its directory with a clean environment, watched, stopped, reaped.
 
-The slot's thread calls ``start``, ``wait`` and ``close``; any thread may ``send`` a signal or take a ``sample``. No process of a
+The slot's thread calls ``start``, ``wait`` and ``output``; any thread may ``send`` a signal or take a ``sample``. No process of a
 task outlives it: the group is killed before its leader is reaped, so that its number cannot be somebody else's by then, and what
 left the group or the session is the business of leftovers.py.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import resource
 import signal
@@ -70,7 +71,6 @@ class Execution:
         self._pending: int | None = None
         self._started = 0.0
         self._peak_kib = 0
-        self._stdout = self._stderr = -1
 
     def __repr__(self) -> str:
         return f"<Execution of {self.program.task}, process {self.pid}>"
@@ -82,15 +82,13 @@ class Execution:
 
     def start(self) -> int:
         """Start the program, and give back its process number; raises CouldNotRun."""
-        self._stdout, self._stderr = self.sandbox.file(), self.sandbox.file()
-        stdin = os.devnull if self.program.stdin is None else self.program.stdin
         self._started = time.monotonic()
         try:
-            descriptor = os.open(stdin, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                process = self._spawn(descriptor)
-            finally:
-                os.close(descriptor)
+            if self.program.stdin is None:
+                process = self._spawn(_nothing())
+            else:
+                with open(self.program.stdin, "rb") as stdin:
+                    process = self._spawn(stdin.fileno())
         except (OSError, ValueError) as error:
             raise CouldNotRun(
                 f"{self.program.arguments[0]} could not be started: {error}"
@@ -144,7 +142,7 @@ class Execution:
             if self.pid is None or self._is_reaped:
                 return 0, 0
             if self.program.disk_mib:
-                disk = self.sandbox.used_mib(self._stdout, self._stderr)
+                disk = self.sandbox.used_mib()
         members = self.members()
         memory = sum(one.resident_kib for one in members)
         if self.program.memory_mib and memory >> 10 > self.program.memory_mib:
@@ -174,25 +172,15 @@ class Execution:
                     found.update((p.pid, p) for p in processes.descendants(one.pid, everything))
         return [one for one in found.values() if not one.is_zombie]
 
-    def output(self) -> tuple[bytes, bytes]:
-        """The beginnings of standard output and error, as much of each as travels in a message."""
-        return _head(self._stdout), _head(self._stderr)
-
-    def long_outputs(self) -> list[tuple[str, Path, int]]:
-        """Those of ``stdout`` and ``stderr`` that are too long for a message: name, path and size."""
-        found = []
-        for name, descriptor in (("stdout", self._stdout), ("stderr", self._stderr)):
+    def output(self) -> tuple[bytes, bytes, list[tuple[str, Path, int]]]:
+        """Standard output and error: as much as travels in a message, and those that are longer than that, as name, path and size."""
+        heads, long = [], []
+        for name, descriptor in (("stdout", self.sandbox.stdout), ("stderr", self.sandbox.stderr)):
             size = os.fstat(descriptor).st_size
+            heads.append(os.pread(descriptor, MAX_INLINE, 0) if size else b"")
             if size > MAX_INLINE:
-                found.append((name, Path(f"/proc/self/fd/{descriptor}"), size))
-        return found
-
-    def close(self) -> None:
-        """Forget standard output and error."""
-        for descriptor in (self._stdout, self._stderr):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._stdout = self._stderr = -1
+                long.append((name, Path(f"/proc/self/fd/{descriptor}"), size))
+        return heads[0], heads[1], long
 
     def _spawn(self, stdin: int) -> subprocess.Popen[bytes]:
         program, environment = self.program, self._environment()
@@ -204,8 +192,8 @@ class Execution:
                     cwd=self.sandbox.work,
                     env=environment,
                     stdin=stdin,
-                    stdout=self._stdout,
-                    stderr=self._stderr,
+                    stdout=self.sandbox.stdout,
+                    stderr=self.sandbox.stderr,
                     # All our descriptors are closed by exec itself.
                     close_fds=False,
                     start_new_session=True,
@@ -259,7 +247,7 @@ def _own_peak(kib: int) -> int:
     return kib if kib > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss else 0
 
 
-def _head(descriptor: int) -> bytes:
-    if os.fstat(descriptor).st_size == 0:
-        return b""
-    return os.pread(descriptor, MAX_INLINE, 0)
+@functools.lru_cache(maxsize=1)
+def _nothing() -> int:
+    """A descriptor of nothing to read, kept open."""
+    return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)

@@ -101,6 +101,7 @@ class Runner:
         self.is_broken_off = False
         self._taken: list[m.File] = []
         self._files: list[NewFile] = []
+        self._is_silent = self._is_untouched = False
 
     def __repr__(self) -> str:
         return f"<Runner of slot {self.number}, {self.execution or 'idle'}>"
@@ -146,7 +147,6 @@ class Runner:
             sandbox.unpack(self._take(assign.env), room << 20)
         for file in assign.inputs:
             sandbox.place(self._take(file), file.name)
-        sandbox.settle()
         program = Program(
             task=assign.task,
             work=assign.work,
@@ -163,6 +163,7 @@ class Runner:
         execution, task, owner = self.execution, assign.task, self.owner
         assert execution is not None  # noqa: S101  it was staged
         owner.leftovers.begins(task)
+        self.sandbox.begin()
         try:
             since = processes.ticks_since_boot()
             pid = execution.start()
@@ -172,10 +173,11 @@ class Runner:
             ended = execution.wait()
         finally:
             owner.leftovers.ended(task)
-        owner.directory.erase(self.number)
-        stdout, stderr = execution.output()
-        self._files = [NewFile(*long) for long in execution.long_outputs()]
-        reason = self._collect(assign.outputs)
+        stdout, stderr, long = execution.output()
+        self._files = [NewFile(*one) for one in long]
+        self._is_silent = not stdout and not stderr
+        self._is_untouched = self.sandbox.is_untouched()
+        reason = "" if self._is_untouched else self._collect(assign.outputs)
         return Ending(ended.code, ended.usage, stdout, stderr, bool(self._files), reason)
 
     def _collect(self, patterns: tuple[str, ...]) -> str:
@@ -232,16 +234,14 @@ class Runner:
             raise BrokenOff("nobody wants it any more")
 
     def _clean_up(self) -> None:
-        execution = self.execution
         # Nobody may send a signal to what is not there any more.
         self.epoch, self.execution = 0, None
-        if execution is not None:
-            execution.close()
         for file in self._taken:
             self.owner.cache.release(file)
         self._taken.clear()
         self._files = []
-        self.sandbox.clean()
+        self.sandbox.clean(self._is_untouched, self._is_silent)
+        self._is_silent = self._is_untouched = False
 
 
 def _own(actions: list[Action]) -> Action | None:

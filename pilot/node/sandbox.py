@@ -1,7 +1,9 @@
 """The directory that one task has to itself: what is placed there, what is new afterwards, and its removal.
 
-A slot's area holds ``work``, the task's directory, and ``tmp``, its TMPDIR. Tasks of a slot follow each other; one that
-left both as they were leaves them to the next, since making and removing directories is what a small task would spend its time on.
+A slot's area holds ``work``, the task's directory, and ``tmp``, its TMPDIR, and has two files without
+a name for its standard output and error. Tasks of a slot follow each other, and what one of them left
+as it was serves the next one: making and removing it all would cost more than a small task does.
+Each system call counts here, since each lets the slots' threads fight for the interpreter.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 import zipfile
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -23,6 +26,8 @@ from pilot.node.errors import UnusableInput
 FICLONE = 0x40049409  # linux/fs.h
 MAX_ENTRIES = 100_000
 CHUNK = 1 << 20
+CLOCK_GRAIN = 20_000_000
+"""Nanoseconds: more than a tick of any file system's clock."""
 
 
 @dataclass(frozen=True)
@@ -41,28 +46,55 @@ class Sandbox:
         self.area = area
         self.work = area / "work"
         self.tmp = area / "tmp"
-        self._identities: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
-        self._is_clean = False
+        self.stdout = self.stderr = -1
+        """Descriptors of the task's standard output and error."""
+        self._seen: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+        self._begun_at = 0
         self._placed: dict[str, tuple[int, int, int]] = {}
         self.renew()
 
     def renew(self) -> None:
-        """Make empty directories, whatever is there."""
+        """Make empty directories and files, whatever is there."""
+        self.close()
         remove_tree(self.area)
         self.area.mkdir(mode=0o700, parents=True)
         self.work.mkdir(mode=0o700)
         self.tmp.mkdir(mode=0o700)
-        self._identities = (_identity(self.work), _identity(self.tmp))
+        self.stdout, self.stderr = self._file(), self._file()
+        self._seen = (_look_of(self.work), _look_of(self.tmp))
         self._placed = {}
-        self._is_clean = True
 
-    def clean(self) -> None:
-        """Leave the directories empty for the next task."""
-        is_same = self._identities == (_identity(self.work), _identity(self.tmp))
-        if not self._is_clean or not is_same or os.listdir(self.tmp):
+    def begin(self) -> None:
+        """A task begins: what lies in the directory now was placed there, and is not its doing."""
+        self._begun_at = time.time_ns()
+        if self._placed:
+            self._placed = {name: _version(entry) for name, entry in self._files()}
+
+    def is_untouched(self) -> bool:
+        """Whether the directories are as they were made: empty."""
+        if self._seen != (_look_of(self.work), _look_of(self.tmp)):
+            return False
+        if max(look[-1] for look in self._seen) < self._begun_at - CLOCK_GRAIN:
+            return True
+        # Made in the same tick of the file system's clock in which the task began: a change may not show.
+        return not os.listdir(self.work) and not os.listdir(self.tmp)
+
+    def clean(self, is_untouched: bool, is_silent: bool) -> None:
+        """Leave all empty for the next task, after one that left the directories, or the files, as they were."""
+        if not is_untouched:
             self.renew()
+        elif not is_silent:
+            self.close()
+            self.stdout, self.stderr = self._file(), self._file()
 
-    def file(self) -> int:
+    def close(self) -> None:
+        """Forget standard output and error."""
+        for descriptor in (self.stdout, self.stderr):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.stdout = self.stderr = -1
+
+    def _file(self) -> int:
         """A descriptor of a new file without a name: it is gone when it is closed, whatever happens to us."""
         try:
             return os.open(self.area, os.O_TMPFILE | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -73,8 +105,7 @@ class Sandbox:
 
     def place(self, source: Path, name: str) -> None:
         """Copy ``source`` to ``name``; the task may do with its copy what it likes."""
-        self._is_clean = False
-        target = self._target(name)
+        target = self.target(name)
         with open(source, "rb") as original, open(target, "wb") as copy:
             try:
                 fcntl.ioctl(copy, FICLONE, original.fileno())
@@ -83,8 +114,7 @@ class Sandbox:
         os.chmod(target, 0o644)
 
     def unpack(self, source: Path, limit: int) -> None:
-        """Unpack the zip ``source``; at most ``limit`` bytes. Raises UnusableInput and leaves no file outside of the directory."""
-        self._is_clean = False
+        """Unpack the zip ``source``, at most ``limit`` bytes; raises UnusableInput, and leads nowhere else."""
         try:
             with zipfile.ZipFile(source) as archive:
                 _unpack(archive, self, limit)
@@ -93,30 +123,24 @@ class Sandbox:
         except (RuntimeError, EOFError) as error:  # zipfile's words for encrypted and cut off
             raise UnusableInput(f"the env cannot be unpacked: {error}") from error
 
-    def settle(self) -> None:
-        """What lies in the directory now was placed there, and is not the task's doing."""
-        if not self._is_clean:
-            self._placed = {name: _version(entry) for name, entry in self._files()}
-
     def new_files(self, patterns: tuple[str, ...]) -> list[NewFile]:
         """The files that the task made or changed and that match one of ``patterns``, by name."""
-        if self._identities[0] != _identity(self.work):
-            return []
+        if _look_of(self.work)[:2] != self._seen[0][:2]:
+            return []  # not the directory that we made: the task removed it, or put something else there
         found = []
-        is_empty = True
         for name, entry in self._files():
-            is_empty = False
-            if self._placed.get(name) == _version(entry):
-                continue
-            if any(fnmatchcase(name, pattern) for pattern in patterns):
+            is_new = self._placed.get(name) != _version(entry)
+            if is_new and any(fnmatchcase(name, pattern) for pattern in patterns):
                 size = entry.stat(follow_symlinks=False).st_size
                 found.append(NewFile(name, Path(entry.path), size))
-        self._is_clean = self._is_clean and is_empty
         return sorted(found, key=lambda file: file.name)
 
-    def used_mib(self, *descriptors: int) -> int:
-        """What the directories and the files behind ``descriptors`` take on the disk."""
-        used = sum(os.fstat(descriptor).st_blocks for descriptor in descriptors)
+    def used_mib(self) -> int:
+        """What the directories and the two files take on the disk."""
+        used = 0
+        for descriptor in (self.stdout, self.stderr):
+            with contextlib.suppress(OSError):
+                used += os.fstat(descriptor).st_blocks
         for top in (self.work, self.tmp):
             for directory, _, names in os.walk(top):
                 for name in names:
@@ -125,24 +149,24 @@ class Sandbox:
         return used * 512 >> 20
 
     def _files(self) -> list[tuple[str, os.DirEntry[str]]]:
-        """Everything in the directory that is no directory; only plain files are told apart from nothing else."""
+        """The plain files in the directory and below it, by the names that the grid knows them by."""
         found = []
         todo = [""]
         while todo:
             prefix = todo.pop()
-            try:
-                entries = list(os.scandir(self.work / prefix if prefix else self.work))
-            except OSError:
-                continue
-            for entry in entries:
-                self._is_clean = False
+            directory = self.work / prefix if prefix else self.work
+            with contextlib.suppress(OSError):
+                if prefix:
+                    os.chmod(directory, 0o700)
+            for entry in os.scandir(directory):
                 if entry.is_dir(follow_symlinks=False):
                     todo.append(f"{prefix}{entry.name}/")
                 elif entry.is_file(follow_symlinks=False):
                     found.append((prefix + entry.name, entry))
         return found
 
-    def _target(self, name: str) -> Path:
+    def target(self, name: str) -> Path:
+        self._placed[name] = (0, 0, 0)  # begin() will look
         target = self.work / safe_name(name)
         try:
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -193,7 +217,7 @@ def _unpack(archive: zipfile.ZipFile, sandbox: Sandbox, limit: int) -> None:
             safe_name(entry.filename)
             (sandbox.work / entry.filename).mkdir(mode=0o700, parents=True, exist_ok=True)
             continue
-        target = sandbox._target(entry.filename)
+        target = sandbox.target(entry.filename)
         with archive.open(entry) as source, open(target, "wb") as file:
             room -= _copy_at_most(source, file, room, limit)
         os.chmod(target, 0o600 | (mode & 0o755))
@@ -210,12 +234,12 @@ def _copy_at_most(source: IO[bytes], target: IO[bytes], room: int, limit: int) -
     return copied
 
 
-def _identity(directory: Path) -> tuple[int, int]:
+def _look_of(directory: Path) -> tuple[int, ...]:
     try:
         found = os.lstat(directory)
     except OSError:
-        return (0, 0)
-    return (found.st_ino, found.st_mode)
+        return (0, 0, 0)
+    return (found.st_ino, found.st_mode, found.st_mtime_ns)
 
 
 def _version(entry: os.DirEntry[str]) -> tuple[int, int, int]:

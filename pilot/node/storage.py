@@ -68,13 +68,12 @@ class WorkerDirectory:
         return self.path / "slots"
 
     def record(self, slot: int, task: str, pid: int, since: int, until: int) -> None:
-        """Remember what runs in ``slot``, should this process be killed."""
+        """Remember what runs in ``slot``, should this process be killed.
+
+        Nothing is erased when it has ended: no other process can have its number *and* its time.
+        """
         text = f"{pid} {since} {until} {self.boot} {task}\n".encode()[:RECORD_SIZE]
         os.pwrite(self._records, text.ljust(RECORD_SIZE), slot * RECORD_SIZE)
-
-    def erase(self, slot: int) -> None:
-        """Nothing runs in ``slot``."""
-        os.pwrite(self._records, b" " * RECORD_SIZE, slot * RECORD_SIZE)
 
     def left_running(self) -> list[Running]:
         """What an earlier worker had recorded in this boot of the host."""
