@@ -188,6 +188,8 @@ class LoopbackPool:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(member, signal.SIGKILL)
             self._wait_until_gone(family)
+        if self._process is not None:
+            self._process.wait(STOP_SECONDS)
         (self.directory / "master.pid").unlink(missing_ok=True)
         sockets = self.directory / "sockets"
         if sockets.is_symlink():
