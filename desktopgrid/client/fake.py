@@ -12,12 +12,13 @@ that was killed.
 from __future__ import annotations
 
 import hashlib
+import queue
 import subprocess
 import threading
 import zipfile
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,25 @@ class _Work:
     contents: Mapping[str, bytes] | None = None
 
 
+class _Lane:
+    """Calls, one after the other, in threads that do not hold up the end of the program."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        for _ in range(threads):
+            threading.Thread(target=self._run, daemon=True).start()
+
+    def add(self, call: Callable[[], object]) -> None:
+        self._calls.put(call)
+
+    def close(self) -> None:
+        self._calls.put(None)
+
+    def _run(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+
+
 class FakeGrid:
     """Server and worker in one; ``open`` gives a Grid that talks to it."""
 
@@ -64,7 +84,7 @@ class FakeGrid:
         """What was asked, in order."""
         self._host_owner = host_owner
         self._lock = threading.RLock()
-        self._runners = ThreadPoolExecutor(2)
+        self._runners = _Lane(2)
         self._may_run = threading.Event()
         self._may_run.set()
         self._connections: list[_Connection] = []
@@ -132,7 +152,7 @@ class FakeGrid:
             self._works[uid] = work
             if asked.watch:
                 self._watched.add(uid)
-            self._runners.submit(self._run, work)
+            self._runners.add(partial(self._run, work))
         reach = reach_of(application["rights"])
         runs_on = "only your own workers" if reach is Reach.PRIVATE else "any public worker"
         return {"works": len(asked.arguments), "runs_on": f"They run on {runs_on}."}
@@ -317,7 +337,7 @@ class _Connection:
 
     def __init__(self, grid: FakeGrid, on_message: OnMessage, on_open: OnOpen) -> None:
         self._grid, self._on_message, self._on_open = grid, on_message, on_open
-        self._thread = ThreadPoolExecutor(1)
+        self._thread = _Lane()
         self._said = 0
         self._lock = threading.Lock()
         self.transfers = _Transfers(grid)
@@ -329,7 +349,7 @@ class _Connection:
     def greet(self) -> None:
         welcome = m.Welcome(False, 0, 60.0, "ticket", USER, int(self._grid.level))
         self.welcome = welcome
-        self._thread.submit(self._on_open, welcome)
+        self._thread.add(partial(self._on_open, welcome))
 
     def wait_open(self, timeout: float) -> m.Welcome:
         if self.welcome is None:
@@ -351,11 +371,11 @@ class _Connection:
         return sequence
 
     def push(self, message: m.Message) -> None:
-        self._thread.submit(self._on_message, 1, message)
+        self._thread.add(partial(self._on_message, 1, message))
 
     def close(self, timeout: float = 5.0, reason: str = "") -> None:
         self._grid._connections.remove(self)
-        self._thread.shutdown()
+        self._thread.close()
 
 
 class _Transfers:

@@ -8,9 +8,7 @@ spreadsheet would take for a formula gets an apostrophe in front.
 
 from __future__ import annotations
 
-import csv
 import html
-import io
 import json
 import re
 import shutil
@@ -112,12 +110,17 @@ def _json(kind: str, rows: Sequence[Row], columns: Sequence[str]) -> str:
 
 
 def _csv(kind: str, rows: Sequence[Row], columns: Sequence[str]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([_harmless(name) for name in columns])
-    for row in rows:
-        writer.writerow([_cell(row.get(name)) for name in columns])
-    return text.getvalue()
+    lines = [[_harmless(name) for name in columns]]
+    lines += [[_cell(row.get(name)) for name in columns] for row in rows]
+    # A line with nothing on it would be no row.
+    return "".join((",".join(map(_quoted, line)) or '""') + "\n" for line in lines)
+
+
+def _quoted(text: str) -> str:
+    # Python's writer leaves a lone carriage return unquoted, which readers take for a line's end.
+    if any(char in text for char in ',"\r\n') or text != text.strip():
+        return '"' + text.replace('"', '""') + '"'
+    return text
 
 
 def _xml(kind: str, rows: Sequence[Row], columns: Sequence[str]) -> str:

@@ -80,4 +80,4 @@ def rm(shell: Shell, names: tuple[str, ...]) -> None:
     Works that are open are cancelled first.
     """
     removed = shell.grid.remove(list(shell.names(names)))
-    shell.output.rows("removed", [{"uid": uid} for uid in removed], ("uid",))
+    shell.output.rows("object", [{"uid": uid} for uid in removed], ("uid",))

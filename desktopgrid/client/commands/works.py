@@ -123,7 +123,7 @@ def cancel(shell: Shell, names: tuple[str, ...]) -> None:
     Of a submission all that have not ended; those that run are stopped.
     """
     aborted = shell.grid.cancel(list(shell.names(names)))
-    shell.output.rows("cancelled", [{"uid": uid} for uid in aborted], ("uid",))
+    shell.output.rows("work", [{"uid": uid} for uid in aborted], ("uid",))
     shell.output.say(f"{len(aborted)} works were cancelled; the others had ended.")
 
 
