@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from bench.disk import cache
 
 REQUIREMENTS = ("hyperqueue", "parsl", "distributed")
 STAMP = "ready"
@@ -21,21 +22,6 @@ TIME_TO_INSTALL = 600
 
 class PeersUnavailable(Exception):
     """The peers' environment cannot be made here; the text says why."""
-
-
-def cache() -> Path:
-    """A directory of ours for what is slow to fetch, on a disk.
-
-    Set-up's own cache where it is ours; root's benchmarks run as an account with its home there.
-    """
-    named = os.environ.get("GLIDEBRIDGE_CACHE")
-    for place in filter(None, (named, f"/var/tmp/glidebridge-{os.getuid()}")):  # noqa: S108 - ours
-        directory = Path(place)
-        if directory.is_dir() and directory.lstat().st_uid == os.getuid():
-            return directory
-    directory = Path.home() / ".cache" / "glidebridge"
-    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-    return directory
 
 
 def python() -> Path:

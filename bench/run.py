@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from bench.figures import FIGURES, FULL, QUICK
+from bench.figures import FIGURES, FULL, QUICK, measure
 from bench.measure import commit, load
 from bench.report import table, tell, write
 
@@ -38,7 +38,7 @@ def main() -> int:
     load_before, of = load(), commit(TREE)
     tell(f"commit {of}, {scale.rounds} rounds of {scale.seconds:g} s")
     figures = [
-        figure for number in options.figure or sorted(FIGURES) for figure in FIGURES[number](scale)
+        figure for number in options.figure or sorted(FIGURES) for figure in measure(number, scale)
     ]
     print(table(figures))
     if not options.quick:

@@ -11,7 +11,7 @@ import random
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -34,11 +34,7 @@ from desktopgrid.wire import messages as m
 
 MICROSECONDS = 1e6
 WARM_UP_WORKS = 2_000
-WARM_UPS = 3
-STEP = 8
-# The first and the last works of a portion find a grid that fills or empties.
-WINDOW = (0.1, 0.9)
-WINDOW_SHARE = WINDOW[1] - WINDOW[0]
+FIRST_PORTION, TRIES, STEP, MARGIN = 20_000, 4, 8.0, 1.2
 # How many works a client sends in a message that tops a queue up; small against the least level.
 TOP_UP = 250
 TOP_UP_PAUSE = 0.002
@@ -61,33 +57,22 @@ class Door:
 
 
 class Counted:
-    """A fleet's completed works: waits for a number, and takes the server's usage on the way."""
+    """Looks at a fleet whenever it heard from the server, until it is where one waits for."""
 
-    def __init__(self, fleet: Fleet, workers: Sequence[Worker]) -> None:
-        self._fleet, self._workers = fleet, workers
-        self._target = 0
-        self._reached = asyncio.Event()
-        fleet.on_completed = self._look
+    def __init__(self, fleet: Fleet) -> None:
+        self._heard = asyncio.Event()
+        fleet.on_frame = self._heard.set
 
-    async def reach(self, target: int) -> None:
-        """Wait until ``target`` works of the fleet are complete; raises if a connection ended."""
-        self._target = target
-        self._reached.clear()
-        self._look()
-        deadline = time.monotonic() + PATIENCE
-        while not self._reached.is_set():
+    async def reach(self, crew: Sequence[Worker], is_there: Callable[[], bool]) -> None:
+        """Wait until ``is_there``; raises if a connection ended, or nothing was heard for long."""
+        while not is_there():
+            self._heard.clear()
             try:
-                await asyncio.wait_for(self._reached.wait(), 1.0)
+                await asyncio.wait_for(self._heard.wait(), PATIENCE)
             except TimeoutError:
-                for worker in self._workers:
+                for worker in crew:
                     worker.check()
-                if time.monotonic() > deadline:
-                    done = self._fleet.completed
-                    raise TimeoutError(f"{done} of {target} works complete") from None
-
-    def _look(self) -> None:
-        if self._fleet.completed >= self._target:
-            self._reached.set()
+                raise TimeoutError(f"nothing was heard for {PATIENCE:g} s") from None
 
 
 def cost(before: tuple[float, float], after: tuple[float, float], count: int) -> dict[str, float]:
@@ -102,37 +87,38 @@ def cost(before: tuple[float, float], after: tuple[float, float], count: int) ->
 
 
 async def dispatch(door: Door, workers: int, seconds: float) -> dict[str, Any]:
-    """Dispatch and completion of works that wait already, by ``workers`` connected workers."""
-    fleet = Fleet()
+    """Dispatch and completion of works that wait already, by ``workers`` connected workers.
+
+    Counts the works that are dispatched and completed from the moment at which all workers are
+    there to that at which the last result is durable.
+    """
     async with http_session(door.worker) as http:
         client = await Client.connect(http, door.client)
         application = await client.insert_application(http)
-        crew = await connect_workers(http, door.worker, fleet, workers)
-        counted = Counted(fleet, crew)
 
-        async def portion(works: int) -> tuple[float, dict[str, float]]:
-            first = fleet.completed
-            fleet.holds = True
+        async def portion(works: int) -> dict[str, float]:
             await client.submit(application, works, m.MAX_WORKS)
+            # The first to connect must not be through before the last one is there.
+            fleet = Fleet(holds=True)
+            counted = Counted(fleet)
+            crew = await connect_workers(http, door.worker, fleet, workers)
+            held, before = fleet.assigned, door.usage()
             fleet.holds = False
-            released = time.perf_counter()
             for worker in crew:
                 await worker.release()
-            start, end = (first + int(works * share) for share in WINDOW)
-            await counted.reach(start)
-            before, begun = door.usage(), fleet.completed
-            await counted.reach(end)
-            after, ended = door.usage(), fleet.completed
-            await counted.reach(first + works)
-            rate = works / (time.perf_counter() - released)
-            return rate, cost(before, after, ended - begun)
+            await counted.reach(crew, partial(_has_completed, fleet, works))
+            after = door.usage()
+            await leave(crew)
+            return cost(before, after, works - held)
 
-        works = WARM_UP_WORKS
-        for _ in range(WARM_UPS):
-            rate, _ = await portion(works)
-            works = min(STEP * works, max(works, int(rate * seconds / WINDOW_SHARE)))
-        _, found = await portion(works)
-        await leave(crew)
+        # How many works last as long as is asked for is found by trying.
+        works = FIRST_PORTION
+        found = await portion(works)
+        for _ in range(TRIES):
+            if found["seconds"] >= seconds:
+                break
+            works = int(works * min(STEP, MARGIN * seconds / found["seconds"]))
+            found = await portion(works)
         await client.close()
     return found
 
@@ -150,18 +136,19 @@ async def waiting(
     async with http_session(door.worker) as http:
         client = await Client.connect(http, door.client)
         application = await client.insert_application(http)
-        present = 0
+        present, memory_before = 0, resident_bytes(door.server)
         for level in levels:
-            added, memory = level - present, resident_bytes(door.server)
+            added = level - present
             before = door.usage()
             await client.submit(application, added, TOP_UP)
             filling = cost(before, door.usage(), added)
-            memory = resident_bytes(door.server) - memory
+            memory = resident_bytes(door.server) - memory_before
 
             fleet = Fleet()
+            warm = partial(_has_completed, fleet, WARM_UP_WORKS)
             crew = await connect_workers(http, door.worker, fleet, workers)
             with kept_full(client, application, fleet):
-                await Counted(fleet, crew).reach(WARM_UP_WORKS)
+                await Counted(fleet).reach(crew, warm)
                 before, begun = door.usage(), fleet.completed
                 await asyncio.sleep(seconds)
                 after, ended = door.usage(), fleet.completed
@@ -173,12 +160,16 @@ async def waiting(
                     "level": level,
                     "submit_rate": filling["rate"],
                     "submit_cpu_us": filling["cpu_us"],
-                    "bytes": memory / added,
+                    "bytes": memory / level,
                     **cost(before, after, ended - begun),
                 }
             )
         await client.close()
     return {"levels": found}
+
+
+def _has_completed(fleet: Fleet, works: int) -> bool:
+    return fleet.completed >= works
 
 
 @contextmanager
@@ -285,6 +276,10 @@ async def _one_running_each(crew: Sequence[Worker]) -> list[tuple[Worker, m.Assi
     for worker, task in known:
         worker.say(m.Started(task.task, task.epoch), lambda: None)
         await worker.flush()
+    while any(worker.unacknowledged for worker in crew):
+        if time.monotonic() > deadline:
+            raise TimeoutError("not every start of a task was acknowledged")
+        await asyncio.sleep(0.05)
     return known
 
 

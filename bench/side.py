@@ -13,7 +13,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -93,7 +93,11 @@ def measured(peer: str, runner: Runner, seconds: float, count: int | None) -> Ro
     return Round(peer, works, round(spent, 3), round(works / spent, 1), round(alone * 1000, 2))
 
 
-def main(peer: str, system: Callable[[], AbstractContextManager[Runner]]) -> None:
+def main(
+    peer: str,
+    system: Callable[[], AbstractContextManager[Runner]],
+    words: Sequence[str] | None = None,
+) -> None:
     """The command line of a peer: measure it and print one JSON line, the last on stdout.
 
     A peer that cannot run here raises Unavailable, and prints the reason instead.
@@ -101,7 +105,7 @@ def main(peer: str, system: Callable[[], AbstractContextManager[Runner]]) -> Non
     parser = argparse.ArgumentParser(description=f"Runs of {TRUE} on {SLOTS} slots: {peer}.")
     parser.add_argument("--seconds", type=float, default=15.0, help="keep it busy for so long")
     parser.add_argument("--count", type=int, help="run so many works instead")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     # What a peer prints itself goes to stderr: our line is the only one on stdout.
     line = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -137,15 +137,15 @@ def _refuse_refusal(frame: bytes) -> None:
 class Fleet:
     """What simulated workers have in common: what they do about a task, and how many they had.
 
-    While the fleet ``holds``, tasks are kept. ``on_assign`` hears of each task, ``on_completed`` of
-    results that the server has made durable.
+    While the fleet ``holds``, its workers keep their tasks; ``release`` ends these. ``on_assign``
+    hears of each task, ``on_frame`` of each frame that a worker has acted on.
     """
 
     holds: bool = False
     assigned: int = 0
     completed: int = 0
     on_assign: Callable[[m.Assign], None] | None = None
-    on_completed: Callable[[], None] | None = None
+    on_frame: Callable[[], None] | None = None
 
 
 class Worker(Link):
@@ -209,14 +209,11 @@ class Worker(Link):
     def after_frame(self) -> None:
         """Tell who waits for it what the server has made durable."""
         waiting = self.unacknowledged
-        if not waiting:
-            return
         acknowledged = self.exchange.last_said - self.exchange.unacknowledged
-        before = self.fleet.completed
         while waiting and waiting[0][0] <= acknowledged:
             waiting.popleft()[1]()
-        if self.fleet.on_completed is not None and self.fleet.completed > before:
-            self.fleet.on_completed()
+        if self.fleet.on_frame is not None:
+            self.fleet.on_frame()
 
     async def leave(self) -> None:
         """Say bye, so that its tasks are rescheduled now, and close."""
