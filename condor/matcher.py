@@ -23,6 +23,9 @@ from typing import Any
 
 from condor.errors import MatcherUnavailable, RequirementRefused
 
+# Whoever judges requirements needs nothing else of this package.
+__all__ = ["Attributes", "Matcher", "MatcherUnavailable", "RequirementRefused"]
+
 Attributes = Mapping[str, str | int | float | bool]
 
 LONGEST_TEXT = 4096

@@ -6,7 +6,8 @@ configured by then (measured, 23.9 and 25.14). So calls take turns, each puts it
 force first, and ``ping``, which always opens a new session, makes the change stick.
 
 A schedd that hangs is given up after 20 s (a query) or 60 s (anything else), by HTCondor's own
-timeouts; one that is not there, at once.
+timeouts; one that is not there, at once. The bindings keep Python's global lock while they wait
+(measured, 25.14): until then every thread of the process stands still.
 
 ``_CONDOR_*`` variables count only until htcondor2 is imported; after that, ``htcondor2.param``.
 """
