@@ -1,5 +1,8 @@
 """What every JobQueue promises, asked of the fake and of real schedds, found in two ways."""
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -293,3 +296,39 @@ def test_a_token_that_htcondor_would_pass_over_is_refused_with_its_reason(tmp_pa
     token.chmod(0o644)
     with pytest.raises(CredentialRefused, match="mode must be 0600"):
         Schedd(ScheddLocation(token=token))
+
+
+LOCAL_SUBMISSION = """
+from pathlib import Path
+from condor.pool import Schedd
+from condor.submit import JobDescription
+schedd = Schedd()
+jobs = schedd.submit([JobDescription(Path("/bin/true"), on_hold=True)])
+print(jobs[0], [str(job.status) for job in schedd.jobs(jobs).values()])
+schedd.remove(jobs, "the test is over")
+"""
+
+
+def environments(pool: LoopbackPool) -> dict[str, dict[str, str]]:
+    by_token = pool.environment("alice")
+    return {"token": by_token, "file system": {"CONDOR_CONFIG": by_token["CONDOR_CONFIG"]}}
+
+
+@pytest.mark.parametrize("method", ["token", "file system"])
+@pytest.mark.parametrize("fixture", ["condor_pool", "newest_condor_pool"])
+def test_without_a_location_it_is_the_schedd_of_this_machine(
+    request: pytest.FixtureRequest, fixture: str, method: str
+) -> None:
+    if method == "file system" and os.geteuid() == 0:
+        pytest.skip("as root one is somebody only by a token")
+    environment = environments(request.getfixturevalue(fixture))[method]
+    done = subprocess.run(
+        [sys.executable, "-c", LOCAL_SUBMISSION],
+        cwd=Path(__file__).parent.parent.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.endswith("['Held']\n"), done.stderr
