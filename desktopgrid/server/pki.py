@@ -8,6 +8,7 @@ RSA's.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
@@ -24,6 +25,7 @@ RENEWAL = timedelta(days=30)
 """Remaining life of the server's certificate below which it should be renewed."""
 BACKDATED = timedelta(hours=1)
 """For the clocks of workers that are late."""
+HOST_NAME = re.compile(r"[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)*\.?")
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -39,7 +41,7 @@ def new_key() -> bytes:
 def ca_certificate(ca_key: bytes, title: str, now: datetime) -> bytes:
     """The certificate of a grid's CA, signed by itself, as PEM."""
     key = _private(ca_key)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, title[:64])])
+    name = _called(title)
     constraints = x509.BasicConstraints(ca=True, path_length=0)
     return (
         _builder(name, name, key.public_key(), now, now + CA_LIFETIME)
@@ -61,7 +63,8 @@ def server_certificate(
     """
     issuer, key = x509.load_pem_x509_certificate(ca), _private(server_key)
     wanted = tuple(dict.fromkeys((*names, *LOCAL_NAMES)))
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, wanted[0][:64])])
+    alternatives = _alternatives(wanted)
+    name = _called(wanted[0])
     ends_at = min(now + SERVER_LIFETIME, issuer.not_valid_after_utc)
     authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
         issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
@@ -71,7 +74,7 @@ def server_certificate(
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName(_alternatives(wanted)), critical=False)
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(_identifier(key.public_key()), critical=False)
         .add_extension(authority, critical=False)
         .sign(_private(ca_key), hashes.SHA256())
@@ -91,6 +94,12 @@ def names_of(certificate: bytes) -> list[str]:
     return [str(name.value) for name in names]
 
 
+def _called(text: str) -> x509.Name:
+    """A name for people: it proves nothing."""
+    shown = text.encode("ascii", "replace").decode()[:64]
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, shown)])
+
+
 def _alternatives(names: Iterable[str]) -> list[x509.GeneralName]:
     found: list[x509.GeneralName] = []
     for name in names:
@@ -98,9 +107,12 @@ def _alternatives(names: Iterable[str]) -> list[x509.GeneralName]:
             found.append(x509.IPAddress(ipaddress.ip_address(name)))
         except ValueError:
             try:
-                found.append(x509.DNSName(name.encode("idna").decode()))
-            except (UnicodeError, ValueError):
+                ascii_name = name.encode("idna").decode()
+            except UnicodeError:
+                ascii_name = ""
+            if not HOST_NAME.fullmatch(ascii_name):
                 raise BadRequest(f"{name!r} is no host name, and no address") from None
+            found.append(x509.DNSName(ascii_name))
     return found
 
 

@@ -358,7 +358,6 @@ def results(grid, names, who=None):
     return grid.read(read)
 
 
-@pytest.mark.feature("XW-USR-8")
 def test_the_result_of_a_work_is_that_of_its_task(work):
     work.record(*pending())
     work.record(
