@@ -73,8 +73,8 @@ class LinkLike(Protocol):
     def start(self) -> None:
         """Begin to connect."""
 
-    def say(self, message: m.Message) -> int:
-        """Number ``message`` and send it; raises LimitExceeded."""
+    def say(self, message: m.Message, may_wait: bool = False) -> int:
+        """Number ``message`` and send it, soon if it ``may_wait``; raises LimitExceeded."""
 
     def alive(self, message: m.Alive) -> None:
         """Say ``message`` outside the numbering."""
@@ -142,7 +142,9 @@ class Agent:
         logger.warning("Lost the connection: %s", reason)
 
     def on_end(self, error: GridError) -> None:
-        """The server refused us for good: what runs here is nobody's."""
+        """The link has given up for good. If the server refused us, what runs here is nobody's."""
+        if self._quit:
+            return
         logger.error("The grid refused this worker: %s", error)
         self.exit_code = REFUSED
         self._feed(self.worker.terminate, f"the grid refused this worker: {error}")
@@ -312,7 +314,8 @@ class Agent:
             self._unsaid.append(action)
             return
         try:
-            number = self._link.say(action.message)
+            # Where more is to do here, the server need not hear of each end at once.
+            number = self._link.say(action.message, bool(self._ready))
         except LimitExceeded as error:
             # The server is slow to acknowledge; this thread must not wait for it, it may be the one that hears it.
             logger.warning("Kept a %s back: %s", action.message.verb, error)

@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from desktopgrid.link.identity import Identity
 from desktopgrid.link.session import Link
@@ -34,11 +35,16 @@ from pilot.node.worker import Policy
 logger = logging.getLogger(__name__)
 
 VERSION = "0.1.0"
+PROGRAM = "xwworker"
 SOFTWARE = f"glidebridge {VERSION}"
 FAILED, WRONG = 1, 2
 STOP_PATIENCE = 30.0
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 LOG_BYTES = 10 << 20
+
+
+class WrongCommand(GridError):
+    """The command line lacks something."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="Exit codes: 0 left as it should, 1 could not, 2 wrong command line or file,"
         " 3 refused by the grid.",
     )
+    _add_common(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, purpose in (
         ("console", "work in the foreground until told to go"),
@@ -73,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("status", "say whether a worker runs"),
     ):
         command = commands.add_parser(name, help=purpose, description=purpose)
-        _add_common(command)
+        _add_common(command, is_again=True)
     return _run(_COMMANDS, parser.parse_args(arguments), is_pilot=False)
 
 
@@ -101,15 +108,23 @@ def pilot_main(arguments: Sequence[str] | None = None) -> int:
     return _run({"pilot": _console}, parsed, is_pilot=True)
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--identity", type=Path, metavar="FILE", help="who this worker is to the grid"
-    )
-    parser.add_argument("--dir", type=Path, metavar="DIR", help="where it keeps its things")
-    parser.add_argument(
-        "--slots", type=int, default=0, metavar="N", help="tasks of one core at the same time"
-    )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="a configuration file")
+def _add_common(parser: argparse.ArgumentParser, is_again: bool = False) -> None:
+    """The options of every command; ``is_again``: they may stand before the command as well."""
+
+    def add(name: str, **more: Any) -> None:
+        parser.add_argument(name, **{**more, "default": argparse.SUPPRESS} if is_again else more)
+
+    add("--identity", type=Path, metavar="FILE", help="who this worker is to the grid")
+    add("--dir", type=Path, metavar="DIR", help="where it keeps its things")
+    add("--slots", type=_count, default=0, metavar="N", help="tasks of one core at a time")
+    add("--config", type=Path, metavar="FILE", help="a configuration file (conf/worker.conf)")
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
 
 
 def _seconds(text: str) -> float:
@@ -123,19 +138,14 @@ def _run(commands: dict[str, object], parsed: argparse.Namespace, is_pilot: bool
     try:
         settings = _settings(parsed, is_pilot)
         return commands[parsed.command](settings)  # type: ignore[operator, no-any-return]
-    except ConfigurationError as error:
-        print(f"xwworker: {error}", file=sys.stderr)
-        return WRONG
     except GridError as error:
-        print(f"xwworker: {error}", file=sys.stderr)
-        return FAILED
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return WRONG if isinstance(error, (ConfigurationError, WrongCommand)) else FAILED
 
 
 def _settings(parsed: argparse.Namespace, is_pilot: bool) -> Settings:
     node = config.read(parsed.config) if parsed.config else NodeConfig()
     worker = node.worker
-    if parsed.slots < 0:
-        raise ConfigurationError("--slots", 0, "must not be negative")
     identity = parsed.identity or worker.identity
     directory = parsed.dir or (_scratch() if is_pilot else worker.directory.expanduser())
     idle = worker.idle_time.total_seconds()
@@ -184,7 +194,7 @@ def _start(settings: Settings) -> int:
         os.close(write)
         code = _work(agent)
     except GridError as error:
-        print(f"xwworker: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
     finally:
         logging.shutdown()
         os._exit(code)
@@ -210,7 +220,7 @@ def _stop(settings: Settings) -> int:
     while owner_of(settings.directory) == pid:
         if time.monotonic() > deadline:
             print(
-                f"xwworker: process {pid} has been told to go and is still there", file=sys.stderr
+                f"{PROGRAM}: process {pid} has been told to go and is still there", file=sys.stderr
             )
             return FAILED
         time.sleep(0.05)
@@ -243,7 +253,7 @@ _COMMANDS: dict[str, object] = {
 def _make(settings: Settings) -> Agent:
     """The worker that ``settings`` describe, connected to nothing yet; raises GridError."""
     if settings.identity == Path():
-        raise ConfigurationError("--identity", 0, "is missing: who is this worker to the grid?")
+        raise WrongCommand("--identity FILE is missing: who is this worker to the grid?")
     identity = Identity.read(settings.identity.expanduser())
     expected = "pilot" if settings.is_pilot else "worker"
     if identity.kind != expected:
@@ -302,6 +312,7 @@ def _host(settings: Settings) -> Host:
 
 def _work(agent: Agent) -> int:
     os.umask(0o077)
+    processes.keep_descriptors()
     # A crashed task leaves no core file: it would come back as an output.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     agent.hear_signals()

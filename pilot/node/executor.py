@@ -231,9 +231,11 @@ class Execution:
     def _send(self, number: int) -> None:
         pid = self.pid
         assert pid is not None  # noqa: S101  callers have seen to it
+        # Before the leader is hit: with it goes the trace of those who left its session.
+        members = self.members()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, number)
-        for one in self.members():
+        for one in members:
             if one.group != pid:
                 processes.send(one, number)
         if number == signal.SIGTERM:

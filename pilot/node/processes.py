@@ -139,6 +139,15 @@ def adopt_orphans() -> bool:
     return False
 
 
+def keep_descriptors() -> None:
+    """Let no descriptor that this process has inherited go to its children: Python's own never do."""
+    for name in os.listdir(f"{PROC}/self/fd"):
+        if int(name) > 2:
+            # One of them was that of the listing itself.
+            with contextlib.suppress(OSError):
+                os.set_inheritable(int(name), False)
+
+
 class Orphans:
     """The children that this process has adopted: descendants of tasks whose parents have ended.
 

@@ -118,6 +118,10 @@ class Runner:
         try:
             while step is not None:
                 step = _own(self._carry_out(step, assign))
+        except Exception as error:
+            # A bug of ours must not cost the host a slot.
+            logger.exception("Could not deal with task %s", assign.task)
+            self.owner.failed(assign.epoch, Verdict("failed", f"a fault of the worker: {error!r}"))
         finally:
             self._clean_up()
 

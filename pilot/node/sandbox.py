@@ -16,6 +16,7 @@ import stat
 import tempfile
 import time
 import zipfile
+import zlib
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -120,7 +121,7 @@ class Sandbox:
                 _unpack(archive, self, limit)
         except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError) as error:
             raise UnusableInput(f"the env is no zip that can be read: {error}") from error
-        except (RuntimeError, EOFError) as error:  # zipfile's words for encrypted and cut off
+        except (RuntimeError, EOFError, zlib.error) as error:  # encrypted, cut off, damaged
             raise UnusableInput(f"the env cannot be unpacked: {error}") from error
 
     def new_files(self, patterns: tuple[str, ...]) -> list[NewFile]:

@@ -127,11 +127,6 @@ class HostedTask:
     def __repr__(self) -> str:
         return f"<HostedTask {self.assign.task} {self.state.value}>"
 
-    @property
-    def occupies(self) -> bool:
-        """Whether it has room on the host."""
-        return self.state is not TaskState.WAITING and self.state is not TaskState.ENDED
-
     def follow(self, event: TaskEvent) -> None:
         """Go where ``event`` leads; raises IllegalTransition."""
         self.state = after(self.state, event)

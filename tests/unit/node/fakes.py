@@ -95,7 +95,7 @@ class FakeLink:
         """See desktopgrid.link.session."""
         self.on_start()
 
-    def say(self, message: m.Message) -> int:
+    def say(self, message: m.Message, may_wait: bool = False) -> int:
         """See desktopgrid.link.session."""
         if self.trouble:
             raise self.trouble.pop(0)
