@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN = $(PYTHON) -B setup/run.py
 REAL = --with htcondor --with htcondor-next --with python39
 PACKAGES = desktopgrid pilot bridge cod condor jdl
-NODE = desktopgrid/model desktopgrid/wire desktopgrid/link pilot/node
+NODE = desktopgrid/model desktopgrid/wire desktopgrid/link pilot/node desktopgrid/client/runner.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check check-format check-style check-types check-node check-map

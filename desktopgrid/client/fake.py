@@ -374,8 +374,9 @@ class _Connection:
         self._thread.add(partial(self._on_message, 1, message))
 
     def close(self, timeout: float = 5.0, reason: str = "") -> None:
-        self._grid._connections.remove(self)
-        self._thread.close()
+        if self in self._grid._connections:
+            self._grid._connections.remove(self)
+            self._thread.close()
 
 
 class _Transfers:

@@ -63,6 +63,15 @@ def result_of(body: Any) -> Result:
     )
 
 
+def rights_of(row: Mapping[str, Any]) -> int:
+    """The access rights in a row, which are bits or an octal text."""
+    rights = row.get("rights")
+    try:
+        return rights if isinstance(rights, int) else int(str(rights), 8)
+    except ValueError:
+        raise RemoteProtocolError(f"the server calls access rights {rights!r}") from None
+
+
 def field(body: Mapping[str, Any], name: str, kind: type) -> Any:
     """What a reply must have; raises RemoteProtocolError."""
     value = body.get(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from desktopgrid.client.commands.types import Mebibytes, Pair, Span
 from desktopgrid.client.commands.works import conclude, follow
 from desktopgrid.client.files import environment_of
 from desktopgrid.client.grid import Grid, Submitted
+from desktopgrid.client.replies import rights_of
 from desktopgrid.client.sweep import Axis, BadSweep, axis_of, expand, size_of
 from desktopgrid.model.objects import UID, Description
 from desktopgrid.model.rights import PUBLIC
@@ -60,14 +61,8 @@ class _Sender:
         if self._rights is None:
             rows = list(self._grid.objects("apps", name=self._application))
             rows += self._grid.objects("apps", (self._application,)) if not rows else []
-            self._rights = _rights_in(rows[0]) if rows else PUBLIC
+            self._rights = rights_of(rows[0]) if rows else PUBLIC
         return self._grid.send_data(content, name, rights=self._rights).uid
-
-
-def _rights_in(row: Mapping[str, Any]) -> int:
-    """Access rights as rows have them: bits, or in octal."""
-    rights = row.get("rights", PUBLIC)
-    return rights if isinstance(rights, int) else int(str(rights), 8)
 
 
 @click.command(
