@@ -240,7 +240,7 @@ class LinkServer:
 
     def _cut(self) -> None:
         for connection in list(self._server.connections):
-            if connection.transport is not None:
+            with suppress(AttributeError):  # what is closed already has half a transport
                 connection.transport.abort()
 
     # The loop's thread.

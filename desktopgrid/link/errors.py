@@ -4,6 +4,8 @@ now.
 
 from __future__ import annotations
 
+import json
+
 from desktopgrid.model.errors import (
     BadRequest,
     GridError,
@@ -48,6 +50,15 @@ def from_code(code: str, reason: str) -> GridError:
     error = GridError(reason or code)
     error.code = code
     return error
+
+
+def explanation_in(body: bytes) -> tuple[str, str]:
+    """The ``code`` and ``reason`` that an answer which says no may have in its body."""
+    try:
+        said = json.loads(body)
+        return str(said["code"]), str(said["reason"])
+    except (ValueError, KeyError, TypeError):
+        return "", ""
 
 
 def from_status(status: int, code: str, reason: str) -> GridError:

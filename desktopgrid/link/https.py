@@ -5,11 +5,10 @@ long poll.
 from __future__ import annotations
 
 import http.client
-import json
 import ssl
 
 from desktopgrid.link.address import ServerName, connect
-from desktopgrid.link.errors import ConnectionLost
+from desktopgrid.link.errors import ConnectionLost, explanation_in
 from desktopgrid.link.proxy import Intermediary
 from desktopgrid.link.tls import pinned
 
@@ -52,8 +51,5 @@ def explanation(response: http.client.HTTPResponse) -> tuple[str, str]:
     body = response.read(MAX_REASON)
     if len(body) == MAX_REASON:
         response.close()
-    try:
-        said = json.loads(body)
-        return str(said["code"]), str(said["reason"])
-    except (ValueError, KeyError, TypeError):
-        return "", f"{response.status} {response.reason}"
+    code, reason = explanation_in(body)
+    return code, reason or f"{response.status} {response.reason}"

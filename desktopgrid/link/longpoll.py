@@ -11,17 +11,16 @@ WebSocket, and simple.
 
 from __future__ import annotations
 
-import select
-import ssl
 import threading
 import time
 from collections import deque
 
-from desktopgrid.link.address import ServerName
-from desktopgrid.link.errors import ConnectionLost, from_status
-from desktopgrid.link.https import BROKEN, HTTPS, explanation
+from desktopgrid.link.address import ServerName, connect
+from desktopgrid.link.answers import AnswerReader
+from desktopgrid.link.errors import ConnectionLost, explanation_in, from_status
 from desktopgrid.link.proxy import Intermediary
-from desktopgrid.link.stream import Waker
+from desktopgrid.link.stream import Stream
+from desktopgrid.link.tls import pinned
 from desktopgrid.wire.messages import MAX_FRAME
 
 PATH = "/v1/poll"
@@ -43,12 +42,13 @@ class LongPoll:
     def __init__(
         self, server: ServerName, ca: str, via: Intermediary | None, timeout: float
     ) -> None:
-        self._asked: deque[HTTPS] = deque()  # requests that are not answered, oldest first
-        self._idle = [HTTPS(server, ca, via, timeout + WAIT) for _ in range(2)]
+        self._server, self._ca, self._via, self._timeout = server, ca, via, timeout
+        self._asked: deque[_Asker] = deque()  # whose requests are not answered, oldest first
+        self._idle: list[_Asker] = []
         self._name = ""
         self._lock = threading.Lock()
         self._outbox: deque[bytes] = deque()
-        self._waker = Waker()
+        self._is_woken = False
         self._is_aborted = False
         self._early: list[bytes] = []
         self.heard_at = time.monotonic()
@@ -60,9 +60,14 @@ class LongPoll:
     ) -> LongPoll:
         """Connect and hear the challenge; raises ConnectionLost."""
         link = cls(server, ca, via, timeout)
+        deadline = time.monotonic() + timeout
         try:
             link._ask(b"")
-            link._early = link._answer()
+            while not link._early:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise ConnectionLost("the server did not answer in time")
+                link._early = link._answer(left)
         except BaseException:
             link.close()
             raise
@@ -79,7 +84,7 @@ class LongPoll:
             raise ConnectionLost("the connection is closed")
         with self._lock:
             self._outbox.append(frame)
-        self._waker.wake()
+        self.wake()
         return False
 
     def receive(self, timeout: float | None) -> list[bytes]:
@@ -96,7 +101,9 @@ class LongPoll:
             return []
         if not self._asked:
             self._ask(b"")
-        return self._answer() if self._is_answered(timeout) else []
+        with self._lock:
+            is_woken, self._is_woken = self._is_woken, False
+        return self._answer(0 if is_woken else timeout)
 
     def ping(self) -> None:
         """Ask, which ends what waits."""
@@ -105,58 +112,86 @@ class LongPoll:
 
     def wake(self) -> None:
         """End ``receive``."""
-        self._waker.wake()
+        with self._lock:
+            self._is_woken = True
+            for asker in (*self._asked, *self._idle):
+                asker.stream.wake()
 
     def close(self) -> None:
         """Close both connections; the server notices that nobody asks any more."""
-        self._is_aborted = True
-        for connection in (*self._asked, *self._idle):
-            connection.close()
-        self._waker.close()
+        with self._lock:
+            self._is_aborted = True
+            askers = (*self._asked, *self._idle)
+            self._asked.clear()
+            self._idle.clear()
+        for asker in askers:
+            asker.stream.close()
 
     def abort(self) -> None:
         """Make ``receive`` fail."""
         self._is_aborted = True
-        self._waker.wake()
-
-    def _is_answered(self, timeout: float | None) -> bool:
-        """Wait until the oldest request is answered, or somebody wakes us, or the time is up."""
-        connection = self._asked[0].sock
-        if isinstance(connection, ssl.SSLSocket) and connection.pending():
-            return True
-        poll = select.poll()
-        poll.register(connection, select.POLLIN)
-        poll.register(self._waker, select.POLLIN)
-        ready = poll.poll(None if timeout is None else max(0, int(timeout * 1000) + 1))
-        self._waker.reset()
-        return any(fileno == connection.fileno() for fileno, _ in ready)
+        self.wake()
 
     def _ask(self, frame: bytes) -> None:
-        connection = self._idle.pop()
-        if time.monotonic() - self.heard_at > FRESH:
-            connection.close()  # http.client connects again by itself
-        headers = {"Content-Type": "application/json", "Glidebridge-Wait": str(WAIT)}
+        asker = self._idle_asker()
+        with self._lock:
+            self._asked.append(asker)
+        lines = [
+            f"POST {PATH} HTTP/1.1",
+            f"Host: {self._server.authority}",
+            "Content-Type: application/json",
+            f"Content-Length: {len(frame)}",
+            f"Glidebridge-Wait: {WAIT}",
+        ]
         if self._name:
-            headers[NAME] = self._name
-        self._asked.append(connection)
-        try:
-            connection.request("POST", PATH, frame, headers)
-        except BROKEN as error:
-            raise ConnectionLost(f"cannot ask the server: {error}") from error
+            lines.append(f"{NAME}: {self._name}")
+        asker.stream.write("\r\n".join((*lines, "", "")).encode("ascii") + frame)
+        asker.stream.drain(self._timeout)
 
-    def _answer(self) -> list[bytes]:
-        """The frame that answers the oldest request."""
-        connection = self._asked.popleft()
-        self._idle.append(connection)
+    def _idle_asker(self) -> _Asker:
+        """A connection on which nothing is asked; a new one rather than one that lay idle long."""
+        with self._lock:
+            asker = self._idle.pop() if self._idle else None
+        if asker is not None:
+            if time.monotonic() - asker.stream.heard_at < FRESH:
+                return asker
+            asker.stream.close()
+        deadline = time.monotonic() + self._timeout
+        plain = connect(self._server, self._timeout, self._via)
+        asker = _Asker(Stream(plain, pinned(self._ca), self._server.host))
         try:
-            response = connection.getresponse()
-            if response.status != 200:
-                error = from_status(response.status, *explanation(response))
-                raise ConnectionLost(f"the server ended the link: {error}") from error
-            body = response.read(MAX_FRAME + 1)
-            response.read()
-        except BROKEN as error:
-            raise ConnectionLost(f"the server did not answer: {error}") from error
-        self._name = self._name or response.headers.get(NAME, "")
+            asker.stream.shake_hands(deadline)
+        except BaseException:
+            asker.stream.close()
+            raise
+        return asker
+
+    def _answer(self, timeout: float | None) -> list[bytes]:
+        """The frame that answers the oldest request, if it comes in time."""
+        asker = self._asked[0]
+        data = asker.stream.read(timeout)
+        answer = asker.reader.receive_data(data) if data else None
+        if answer is None:
+            return []
+        with self._lock:
+            self._asked.popleft()
+            if not answer.head.is_last:
+                self._idle.append(asker)
+        if answer.head.is_last:
+            asker.stream.close()
+        if answer.head.status != 200:
+            code, reason = explanation_in(answer.body)
+            reason = reason or f"{answer.head.status} {answer.head.reason}"
+            error = from_status(answer.head.status, code, reason)
+            raise ConnectionLost(f"the server ended the link: {error}") from error
+        self._name = self._name or answer.head.headers.get(NAME.lower(), "")
         self.heard_at = time.monotonic()
-        return [body] if body else []
+        return [answer.body] if answer.body else []
+
+
+class _Asker:
+    """A kept-alive connection, and what came of the answer on it."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.reader = AnswerReader(MAX_FRAME)

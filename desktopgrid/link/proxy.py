@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
+from desktopgrid.link.answers import MAX_HEAD, Head
 from desktopgrid.link.errors import ConnectionLost
-from desktopgrid.link.heads import MAX_HEAD, Head
 from desktopgrid.model.errors import BadRequest
 
 

@@ -166,6 +166,22 @@ class Stream:
             raise ConnectionLost(f"cannot receive: {error}") from error
         return data
 
+    def drain(self, timeout: float) -> None:
+        """Wait until the socket has taken all that was written. For the reading thread."""
+        deadline = time.monotonic() + timeout
+        poll = select.poll()
+        poll.register(self._socket, select.POLLOUT)
+        try:
+            while self._rest:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise ConnectionLost("the server takes no more")
+                poll.poll(left * 1000)
+                with self._lock:
+                    self._flush()
+        except OSError as error:
+            raise ConnectionLost(f"cannot send: {error}") from error
+
     def wake(self) -> None:
         """End the present or the next ``read`` of the other thread."""
         self._waker.wake()

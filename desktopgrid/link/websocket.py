@@ -12,8 +12,8 @@ import os
 import struct
 from typing import NamedTuple
 
+from desktopgrid.link.answers import MAX_HEAD, Head
 from desktopgrid.link.errors import ConnectionLost, WebSocketBroken
-from desktopgrid.link.heads import MAX_HEAD, Head
 from desktopgrid.model.errors import RemoteProtocolError
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
