@@ -2,6 +2,9 @@
 
 Results on standard output, talk on standard error. Exit code 0: done; 1: the system refused, or the
 server is not well; 2: the command line is wrong.
+
+What only some commands need is imported there: the database and the doors take longer to load than
+a status takes.
 """
 
 from __future__ import annotations
@@ -20,11 +23,10 @@ from typing import Any
 import click
 
 from desktopgrid.model.errors import GridError
-from desktopgrid.server import daemon, founding, pki
+from desktopgrid.server import daemon, pki
 from desktopgrid.server.backup import back_up
 from desktopgrid.server.config import DEFAULT_PORT, LogLevel
 from desktopgrid.server.home import Home
-from desktopgrid.server.people import set_password
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +104,8 @@ def without_password(context: click.Context, option: click.Parameter, url: str) 
 )
 def init(directory: Path, names: tuple[str, ...], port: int, address: str, url: str) -> None:
     """Make a new grid in DIR, ready to serve."""
+    from desktopgrid.server import founding
+
     settings = {"names": ", ".join(names), "address": address, "url": url}
     settings = {key: value for key, value in settings.items() if value}
     if port != DEFAULT_PORT:
@@ -118,7 +122,6 @@ def init(directory: Path, names: tuple[str, ...], port: int, address: str, url: 
 @with_home
 def console(directory: Path, ready_to: int | None) -> None:
     """Serve the grid in the foreground until SIGTERM or Ctrl-C; the log goes to standard error."""
-    # What serves is much, and no other command needs it.
     from desktopgrid.server.listeners.serving import serve
 
     home = Home.open(directory)
@@ -129,10 +132,11 @@ def console(directory: Path, ready_to: int | None) -> None:
 
 def on_ready(home: Home, descriptor: int | None) -> Callable[[str], None]:
     """What tells that the server serves: the one who started us, and the identity files."""
+    from desktopgrid.server.founding import point_identities
 
     def tell(address: str) -> None:
         if home.config.server.port == 0:
-            founding.point_identities(home, address)
+            point_identities(home, address)
         logger.info("Serving the grid in %s at %s", home.directory, address)
         if descriptor is not None:
             os.write(descriptor, f"{daemon.READY}{address}\n".encode())
@@ -223,8 +227,10 @@ def backup(directory: Path, target: Path) -> None:
 @with_home
 def renew(directory: Path) -> None:
     """Give the server a new certificate under the grid's CA, for the names that are configured."""
+    from desktopgrid.server.founding import renew as renew_certificate
+
     home = Home.open(directory)
-    founding.renew(home, utc_now())
+    renew_certificate(home, utc_now())
     certificate = home.certificate.read_bytes()
     names = ", ".join(pki.names_of(certificate))
     click.echo(f"The new certificate is good for {names} until {pki.ends_at(certificate).date()}.")
@@ -236,6 +242,8 @@ def renew(directory: Path) -> None:
 @with_home
 def passwd(directory: Path, login: str) -> None:
     """Set the password of user LOGIN, read from the terminal or from standard input."""
+    from desktopgrid.server.people import set_password
+
     home = Home.open(directory)
     if sys.stdin.isatty():
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)

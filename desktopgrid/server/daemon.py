@@ -22,9 +22,8 @@ from pathlib import Path
 
 from desktopgrid.model.errors import AlreadyThere, Unavailable
 from desktopgrid.server import pki
-from desktopgrid.server.database.engine import DirectoryLock
-from desktopgrid.server.founding import size_of
 from desktopgrid.server.home import Home
+from desktopgrid.server.lock import DirectoryLock
 
 STOPPED, STARTING, SERVING, TROUBLED = "stopped", "starting", "serving", "troubled"
 READY = "ready "
@@ -82,6 +81,13 @@ def status(home: Home) -> Status:
         size_of(home.datas),
         pki.ends_at(home.certificate.read_bytes()),
     )
+
+
+def size_of(path: Path) -> int:
+    """Bytes that a file, or all files of a directory, hold."""
+    if path.is_dir():
+        return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
+    return path.stat().st_size if path.exists() else 0
 
 
 def _asked(home: Home, address: str) -> tuple[str, str]:

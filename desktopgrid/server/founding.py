@@ -164,21 +164,3 @@ def configuration_text(settings: dict[str, str]) -> str:
         text, count = re.subn(rf"^#{key} =.*$", line, text, count=1, flags=re.M)
         assert count == 1, key  # noqa: S101 - a test sets every key
     return text
-
-
-def size_of(path: Path) -> int:
-    """Bytes that a file, or all files of a directory, hold."""
-    if path.is_dir():
-        return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
-    return path.stat().st_size if path.exists() else 0
-
-
-__all__ = [
-    "configuration_text",
-    "found",
-    "point_identities",
-    "renew",
-    "sample_text",
-    "server_addresses",
-    "size_of",
-]

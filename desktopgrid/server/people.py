@@ -10,10 +10,10 @@ from desktopgrid.model.errors import BadRequest, Unavailable, UnknownObject
 from desktopgrid.server import changes
 from desktopgrid.server.database import engine as database
 from desktopgrid.server.database import records
-from desktopgrid.server.database.engine import DirectoryLock
 from desktopgrid.server.database.reading import list_objects
 from desktopgrid.server.database.upgrading import upgrade
 from desktopgrid.server.home import Home
+from desktopgrid.server.lock import DirectoryLock
 
 SHORTEST_PASSWORD = 8
 

@@ -7,13 +7,10 @@ database is named by URL.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -21,6 +18,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
 from desktopgrid.model.errors import BadRequest, GridError, Unavailable
+from desktopgrid.server.lock import DirectoryLock
 
 if TYPE_CHECKING:
     from desktopgrid.server.home import Home
@@ -36,48 +34,11 @@ PRAGMAS = (
     "PRAGMA journal_size_limit = 67108864",
 )
 
-LOCK_ATTEMPTS = 10
-LOCK_PAUSE = 0.02
-
 
 class Refused(GridError):
     """The database refuses what we wrote: a decision was nonsense, which is a bug of ours."""
 
     code = "database-refused"
-
-
-class DirectoryLock:
-    """The right to keep the grid in a directory; the system takes it back when the process ends."""
-
-    def __init__(self, directory: Path) -> None:
-        self._descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        # Who only asks whether it is held has it for a moment.
-        for _ in range(LOCK_ATTEMPTS):
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except OSError:
-                time.sleep(LOCK_PAUSE)
-        os.close(self._descriptor)
-        raise Unavailable(f"another process keeps the grid in {directory}")
-
-    @staticmethod
-    def is_held(directory: Path) -> bool:
-        """Whether somebody keeps the grid in ``directory`` now."""
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False
-        except OSError:
-            return True
-        finally:
-            os.close(descriptor)
-
-    def release(self) -> None:
-        """Let another process have it."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
 
 
 def open(place: Home | str, *, exclusive: bool = True) -> Engine:

@@ -100,10 +100,11 @@ async def _serve(home: Home, on_ready: Callable[[str], None]) -> int:
         )
         await runner.setup()
         port = await _open_port(runner, home)
+        told = _listen_to_signals()
         address = f"https://localhost:{port}"
         write_private(home.address_file, address + "\n", mode=0o644)
         on_ready(address)
-        stop = await _told_to_stop()
+        stop = await told
         logger.info("Stopping on %s", stop)
         home.address_file.unlink(missing_ok=True)
         await service.stop()
@@ -134,10 +135,11 @@ async def _open_port(runner: web.AppRunner, home: Home) -> int:
     return port
 
 
-async def _told_to_stop() -> str:
+def _listen_to_signals() -> asyncio.Future[str]:
+    """The signal that tells us to stop, once it has come."""
     told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(
             number, lambda name=number.name: told.done() or told.set_result(name)
         )
-    return await told
+    return told

@@ -16,9 +16,10 @@ from desktopgrid.server import founding, pki
 from desktopgrid.server.backup import back_up
 from desktopgrid.server.database import engine as database
 from desktopgrid.server.database import reading, records
-from desktopgrid.server.database.engine import DirectoryLock, transaction
+from desktopgrid.server.database.engine import transaction
 from desktopgrid.server.database.upgrading import newest, revision
 from desktopgrid.server.home import Home, write_private
+from desktopgrid.server.lock import DirectoryLock
 from desktopgrid.server.people import set_password
 from desktopgrid.server.storage import Store
 from desktopgrid.wire.proof import verifier_of

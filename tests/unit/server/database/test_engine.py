@@ -14,8 +14,9 @@ from sqlalchemy import text
 from desktopgrid.model.errors import BadRequest, Unavailable
 from desktopgrid.server.config import ServerConfig
 from desktopgrid.server.database import engine as database
-from desktopgrid.server.database.engine import DirectoryLock, Refused, transaction
+from desktopgrid.server.database.engine import Refused, transaction
 from desktopgrid.server.home import Home
+from desktopgrid.server.lock import DirectoryLock
 
 CALLS = "trace=pwrite64,write,fdatasync,fsync"
 PROGRAM = """
@@ -94,7 +95,7 @@ def test_who_only_asks_keeps_nobody_out(home):
 def test_the_lock_ends_with_its_process(home):
     program = (
         "import os, sys; from pathlib import Path;"
-        "from desktopgrid.server.database.engine import DirectoryLock;"
+        "from desktopgrid.server.lock import DirectoryLock;"
         "lock = DirectoryLock(Path(sys.argv[1])); os.kill(os.getpid(), 9)"
     )
     subprocess.run(
