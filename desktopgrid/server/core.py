@@ -22,7 +22,7 @@ from desktopgrid.model.errors import (
     GridError,
     LimitExceeded,
     NotAuthenticated,
-    RemoteProtocolError,
+    Unavailable,
 )
 from desktopgrid.model.rights import Who
 from desktopgrid.server import changes as c
@@ -182,7 +182,7 @@ class Core:
         return messages
 
     def worker_said(self, peer: Peer, heard: list[tuple[int, m.Message]], now: datetime) -> None:
-        """Decide what a worker's messages lead to; raises AccessDenied where it lies, RemoteProtocolError where it makes no sense."""
+        """Decide what a worker's messages lead to; raises AccessDenied where it lies, Unavailable where it must say hello again."""
         state = self.grid.scheduler.hosts.get(peer.host or "")
         out = Outcome()
         last, is_leaving = 0, False
@@ -191,7 +191,7 @@ class Core:
                 last = sequence or last
                 if state is None or state.session != peer.session:
                     # The host was given up as lost meanwhile: it must say hello anew, which registers it again.
-                    raise RemoteProtocolError("this host's lease ran out; say hello in a new session")
+                    raise Unavailable("this host's lease ran out; say hello again")
                 dispatcher.WORKER_SAYS[type(message)](self.grid, state, message, now, out)
                 is_leaving = is_leaving or isinstance(message, m.Bye)
         finally:

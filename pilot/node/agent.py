@@ -94,7 +94,10 @@ class Host:
 
 
 class Agent:
-    """A worker that runs. ``connect`` makes its link, given what a link tells its owner."""
+    """A worker that runs on ``directory`` and offers ``host``; ``attach`` gives it its link.
+
+    ``orphans``: the processes that this one adopts, if it does (see leftovers.py).
+    """
 
     def __init__(
         self,
@@ -118,6 +121,7 @@ class Agent:
         self._unsaid: deque[Say] = deque()
         self._last_number = 0
         self._quit = ""
+        self._is_over = False
         self._told_at: float | None = None
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -255,6 +259,9 @@ class Agent:
             if self._told_at is not None:
                 deadline = min(deadline, self._told_at + LAST_WORDS)
         self._link.close(min(LAST_WORDS, max(0.1, deadline - self.clock())), self._quit)
+        with self._has_ready:
+            self._is_over = True
+            self._has_ready.notify_all()
         logger.info("Left: %s", self._quit or "told to go")
 
     # The slots' threads.
@@ -263,6 +270,9 @@ class Agent:
         while True:
             with self._has_ready:
                 while not self._ready:
+                    if self._is_over:
+                        runner.sandbox.close()
+                        return
                     self._has_ready.wait()
                 assign = self._ready.popleft()
                 runner.epoch, runner.is_broken_off = assign.epoch, False
@@ -272,7 +282,7 @@ class Agent:
             runner.live(assign)
 
     def _watch(self) -> None:
-        while True:
+        while not self._is_over:
             time.sleep(WATCH_PERIOD)
             for runner in self._runners:
                 epoch, execution = runner.epoch, runner.execution

@@ -64,13 +64,21 @@ class VersionRefused(RemoteProtocolError):
     code = "version"
 
 
+COME_BACK = {"unavailable": 2.0, "lost": 1.0, "limit-exceeded": 5.0}
+"""Seconds after which a peer that was refused with this code is welcome again; any other code is final."""
+
+
+def goodbye(code: str, reason: str) -> m.Refused:
+    """What a peer is told whose connection we end."""
+    return m.Refused(code, reason, COME_BACK.get(code, 0.0))
+
+
 def refusal(error: GridError) -> m.Refused:
-    """What a peer is told whose connection is closed."""
-    retry_after = 5.0 if isinstance(error, Unavailable) else 0.0
+    """What a peer is told whose connection is closed for ``error``."""
     reason = str(error)
     if isinstance(error, NotAuthenticated):
         reason = "no such identity, or not its secret, or it is not valid any more"
-    return m.Refused(error.code, reason, retry_after)
+    return goodbye(error.code, reason)
 
 
 def writer(transport: asyncio.Transport) -> Callable[[bytes], None]:
@@ -129,7 +137,7 @@ async def _shake_hands(
     peer, welcome = await service.open(hello, nonce)
 
     def close(code: str, reason: str) -> None:
-        send(plain_frame(m.Refused(code, reason)))
+        send(plain_frame(goodbye(code, reason)))
         service.spawn(socket.close(code=WSCloseCode.GOING_AWAY))
 
     send(plain_frame(welcome))

@@ -17,11 +17,11 @@ from desktopgrid.server.listeners.link import (
     HELLO_PATIENCE,
     MOST_BUFFERED,
     challenge,
+    goodbye,
     plain_frame,
     read_hello,
     refusal,
 )
-from desktopgrid.wire import messages as m
 from desktopgrid.wire.codec import frame_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class PollLink:
 
     def close(self, code: str, reason: str) -> None:
         """Tell the peer why, and end."""
-        self.send(plain_frame(m.Refused(code, reason)))
+        self.send(plain_frame(goodbye(code, reason)))
         self.is_closed = True
 
     def end(self) -> None:

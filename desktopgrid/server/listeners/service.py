@@ -18,8 +18,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 from sqlalchemy import Engine
 
-from condor.errors import CondorError
-from condor.matcher import Matcher
+from condor.matcher import Matcher, MatcherUnavailable
 from condor.matcher import RequirementRefused as MatcherRefused
 from desktopgrid.model.errors import (
     AccessDenied,
@@ -296,7 +295,7 @@ class Service:
             self._matcher.check(text)
         except MatcherRefused as error:
             raise RequirementRefused(str(error)) from error
-        except CondorError as error:
+        except MatcherUnavailable as error:
             raise Unavailable(f"requirements cannot be judged now: {error}") from error
 
     # --- requirements -------------------------------------------------------------------------------------------------
