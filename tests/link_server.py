@@ -152,6 +152,7 @@ class LinkServer:
         self.drops_websockets = False  # accept the upgrade, then close
         self.acknowledges = True
         self.cut_transfer_after: int | None = None
+        self.transfer_refusal: tuple[int, str, str] | None = None
         self.transfers = 0
         self.polls: dict[str, _Poll] = {}
         self.port = 0
@@ -468,6 +469,9 @@ class LinkServer:
 
     async def _put(self, request: web.Request) -> web.Response:
         data = self._data(request)
+        if self.transfer_refusal is not None:
+            status, code, reason = self.transfer_refusal
+            return web.json_response({"code": code, "reason": reason}, status=status)
         first, last = request.headers.get("Content-Range"), None
         start, size = 0, request.content_length or 0
         if first is not None:

@@ -4,6 +4,7 @@ digest always checked.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import json
@@ -44,6 +45,9 @@ FRESH = 10.0
 
 ATTEMPTS = 6
 """Times in a row that a transfer may get nowhere."""
+
+PAUSE = 0.1
+"""Seconds to wait between two attempts, doubled for each that got nowhere."""
 
 SMALL = 1 << 20
 """Bytes up to which an upload starts without asking how much the server has."""
@@ -121,21 +125,23 @@ class Transfers:
             raise BadRequest(f"there are {actual} bytes to upload, not {size}")
         is_resumable = path.startswith(DATAS)
         persistence = _Persistence()
+        done: int | None = 0
         while True:
+            trouble: GridError = Unavailable(f"{path} does not grow at the server")
+            reached = 0
             try:
-                offset: int | None = 0
                 if is_resumable and (size > SMALL or persistence.failures):
-                    offset = self._uploaded(path, size)
-                if offset is not None:
-                    offset = self._upload(path, source, offset, size, sha256, progress)
-                if offset is None:
+                    done = self._uploaded(path, size)
+                if done is not None:
+                    reached = done
+                    done = self._upload(path, source, done, size, sha256, progress)
+                if done is None:
                     progress(size)
                     return
-                trouble: GridError = Unavailable(f"{path} does not grow")
-                done = offset
+                reached = done
             except (ConnectionLost, NotAuthenticated) as error:
                 trouble, done = error, 0
-            persistence.fail(trouble, done)
+            persistence.fail(trouble, reached)
 
     def read(self, path: str, limit: int) -> bytes:
         """The content of ``path``, at most ``limit`` bytes of it; raises LimitExceeded if there is
@@ -220,7 +226,11 @@ class Transfers:
         """Send what comes after ``start``; how much the server has then, or None if it has it whole
         and durably.
         """
-        headers = {"Content-Length": str(size - start), "Glidebridge-SHA256": sha256}
+        digest = base64.b64encode(bytes.fromhex(sha256)).decode("ascii")
+        headers = {
+            "Content-Length": str(size - start),
+            "Repr-Digest": f"sha-256=:{digest}:",  # RFC 9530
+        }
         if start:
             headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
 
@@ -349,7 +359,7 @@ class _Persistence:
         if (
             self.failures > 1
         ):  # the first time it may be nothing but a connection that was kept alive too long
-            time.sleep(0.1 * 2**self.failures)
+            time.sleep(PAUSE * 2**self.failures)
 
 
 def _exchange(
