@@ -36,7 +36,8 @@ TIMES_THE_BEST_PEER, TIMES_THE_LIMIT = 2.0, 0.5
 CREWS, CREW_WITH_GOAL = (1, 100, 1_000), 100
 DISPATCHES_PER_SECOND, MICROSECONDS_A_WORK = 8_000, 120
 FLATNESS, BYTES_A_WAITING_WORK, RESTART_SECONDS = 1.2, 1_000, 15
-WORKERS_AT_A_LEVEL = 20
+# Few, so that a round trip of all their tasks moves less than the least level.
+WORKERS_AT_A_LEVEL = 8
 ALONE_MILLISECONDS, FDATASYNCS = 6.0, 2.0
 KILOBYTES_A_CONNECTION = 60
 REGISTRATIONS_PER_SECOND, REGISTRATION_MILLISECONDS = 2_000, 100
@@ -238,8 +239,8 @@ def registrations(scale: Scale) -> Iterable[Figure]:
         with Server.fresh() as server:
             options = {"jobs": scale.jobs, "seconds": scale.window}
             offered = ",".join(map(str, scale.rates))
-            found = load_on(server, "register", rates=offered, **options)["rates"]
             connected = load_on(server, "connect", seconds=scale.window)
+            found = load_on(server, "register", rates=offered, **options)["rates"]
         for one in found:
             tell(
                 f"6 round {number}: {one['offered']} re-registrations/s offered:"

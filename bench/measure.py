@@ -10,8 +10,7 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -110,31 +109,6 @@ def resident_bytes(pid: int) -> int:
     return int((PROC / str(pid) / "statm").read_text().split()[1]) * PAGE_BYTES
 
 
-def tree_resident_bytes(pid: int) -> int:
-    """The same for ``pid`` and all below it; pages that they share count more than once."""
-    total = 0
-    for member in (pid, *descendants(pid)):
-        try:
-            total += resident_bytes(member)
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return total
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a process had used at one moment; the difference of two is what it used between."""
-
-    cpu: float
-    resident: int
-    at: float
-
-    @classmethod
-    def of(cls, pid: int) -> Usage:
-        """The usage of ``pid`` alone, now."""
-        return cls(cpu_seconds(pid), resident_bytes(pid), time.perf_counter())
-
-
 def commit(tree: Path) -> str:
     """The commit of ``tree``, ``-dirty`` when it differs from it; ``unknown`` outside of git.
 
@@ -149,8 +123,3 @@ def commit(tree: Path) -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return answer.stdout.strip()
-
-
-def spread(values: Sequence[float]) -> float:
-    """(largest - smallest) / median: how far the rounds were apart."""
-    return (max(values) - min(values)) / median(values)

@@ -40,12 +40,12 @@ class Figure:
 
 def at_least(figure: str, measured: float, goal: float, unit: str) -> Figure:
     """A figure that is met from ``goal`` upwards."""
-    return Figure(figure, measured, None, None, f">= {goal:g} {unit}", measured >= goal)
+    return Figure(figure, measured, None, None, f">= {goal:.4g} {unit}", measured >= goal)
 
 
 def at_most(figure: str, measured: float, goal: float, unit: str) -> Figure:
     """A figure that is met up to ``goal``."""
-    return Figure(figure, measured, None, None, f"<= {goal:g} {unit}", measured <= goal)
+    return Figure(figure, measured, None, None, f"<= {goal:.4g} {unit}", measured <= goal)
 
 
 def beside(figure: str, measured: float, peer: float, goal: float) -> Figure:

@@ -34,10 +34,12 @@ from desktopgrid.wire import messages as m
 
 MICROSECONDS = 1e6
 WARM_UP_WORKS = 2_000
+WARM_UP_SECONDS = 2.0
 FIRST_PORTION, TRIES, STEP, MARGIN = 20_000, 4, 8.0, 1.2
 # How many works a client sends in a message that tops a queue up; small against the least level.
-TOP_UP = 250
-TOP_UP_PAUSE = 0.002
+TOP_UP = 100
+TOP_UP_LANES = 8
+TOP_UP_PAUSE = 0.001
 SPARE_FILES = 64
 BREATH = 16
 PATIENCE = 60.0
@@ -149,6 +151,7 @@ async def waiting(
             crew = await connect_workers(http, door.worker, fleet, workers)
             with kept_full(client, application, fleet):
                 await Counted(fleet).reach(crew, warm)
+                await asyncio.sleep(WARM_UP_SECONDS)
                 before, begun = door.usage(), fleet.completed
                 await asyncio.sleep(seconds)
                 after, ended = door.usage(), fleet.completed
@@ -175,24 +178,27 @@ def _has_completed(fleet: Fleet, works: int) -> bool:
 @contextmanager
 def kept_full(client: Client, application: str, fleet: Fleet) -> Iterator[None]:
     """Inside, a client submits as many works as the fleet takes."""
+    submitted = 0
 
     async def top_up() -> None:
-        submitted = 0
+        nonlocal submitted
         while True:
-            missing = fleet.assigned - submitted
-            if missing >= TOP_UP:
-                await client.submit(application, missing, TOP_UP)
-                submitted += missing
+            if fleet.assigned - submitted >= TOP_UP:
+                submitted += TOP_UP
+                await client.submit(application, TOP_UP, TOP_UP)
             else:
                 await asyncio.sleep(TOP_UP_PAUSE)
 
-    topping = asyncio.ensure_future(top_up())
+    # Several, for one that waits until its works are durable would let a small queue run dry.
+    lanes = [asyncio.ensure_future(top_up()) for _ in range(TOP_UP_LANES)]
     try:
         yield
-        if topping.done():
-            topping.result()
+        for lane in lanes:
+            if lane.done():
+                lane.result()
     finally:
-        topping.cancel()
+        for lane in lanes:
+            lane.cancel()
 
 
 async def idle(door: Door, connections: int, pushes: int) -> dict[str, Any]:
@@ -258,8 +264,8 @@ async def register(door: Door, jobs: int, rates: Sequence[float], seconds: float
         crew = await connect_workers(http, door.worker, fleet, jobs)
         await client.submit(application, 2 * jobs, m.MAX_WORKS)
         known = await _one_running_each(crew)
+        await _offer(known, rates[0], WARM_UP_SECONDS)
         found = [await _offer(known, rate, seconds) for rate in rates]
-        await client.ask(m.Cancel(tuple(task.work for _, task in known)))
         await leave(crew)
         await client.close()
     return {"jobs": jobs, "rates": found}
