@@ -83,7 +83,9 @@ def facts(name: str = "desk1", **fields: Any) -> Facts:
 
 
 class GridUnderTest:
-    """A grid with an administrator, a public worker identity, alice and one public application; time is told to it."""
+    """A grid with an administrator, a public worker identity, alice and one public application;
+    time is told to it.
+    """
 
     def __init__(self, policy: Policy | None = None, sites: dict[str, Site] | None = None) -> None:
         self.now = NOON
@@ -153,7 +155,9 @@ class GridUnderTest:
         task = next(t for t in tasks if work is None or t.work == work)
         self.says(
             state,
-            m.Finished(task.uid, task.epoch, **{"exit_code": 0, "usage": (60.0, 0.0, 0.0, 0), **fields}),
+            m.Finished(
+                task.uid, task.epoch, **{"exit_code": 0, "usage": (60.0, 0.0, 0.0, 0), **fields}
+            ),
         )
 
     def status(self, work: str) -> str:

@@ -15,13 +15,13 @@
         ├── LocalProtocolError    we broke the rules of the wire: a bug of ours
         └── RemoteProtocolError   the peer broke them: its connection is closed
 
-Each has a ``code``: the word that stands for it on the wire. The dispatcher turns errors into replies, the
-commands turn them into exit codes; nobody else catches them.
+Each has a ``code``: the word that stands for it on the wire. The dispatcher turns errors into
+replies, the commands turn them into exit codes; nobody else catches them.
 """
 
 from __future__ import annotations
 
-from typing import Dict, Sequence, Type
+from collections.abc import Sequence
 
 
 class GridError(Exception):
@@ -72,7 +72,9 @@ class AccessDenied(GridError):
 
 
 class NotAuthenticated(GridError):
-    """The caller could not show who it is. Says no more, so that nobody learns which part was wrong."""
+    """The caller could not show who it is. Says no more, so that nobody learns which part was
+    wrong.
+    """
 
     code = "not-authenticated"
 
@@ -118,9 +120,9 @@ class RemoteProtocolError(ProtocolError):
     """The peer broke a rule of the wire; its connection is closed and nothing else happens."""
 
 
-def by_code() -> Dict[str, Type[GridError]]:
+def by_code() -> dict[str, type[GridError]]:
     """Every error class by its word on the wire; a client raises what the server replied."""
-    found: Dict[str, Type[GridError]] = {}
+    found: dict[str, type[GridError]] = {}
     todo = [GridError]
     while todo:
         error = todo.pop(0)

@@ -1,14 +1,15 @@
 """The statuses of works, tasks and pilots, and the one table of legal transitions for each.
 
-Everything that affects these lives is in this file. A transition that is not in a table does not exist:
-:func:`after` raises :class:`IllegalTransition`. Who reports an event, and what else it changes, is the
-dispatcher's business. The diagrams in docs/states.md are drawn from these tables.
+Everything that affects these lives is in this file. A transition that is not in a table does not
+exist: :func:`after` raises :class:`IllegalTransition`. Who reports an event, and what else it
+changes, is the dispatcher's business. The diagrams in docs/states.md are drawn from these tables.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
-from typing import Dict, Mapping, TypeVar
+from typing import TypeVar
 
 from desktopgrid.model.errors import IllegalTransition
 
@@ -21,9 +22,12 @@ class WorkStatus(str, Enum):
     DATAREQUEST = "DATAREQUEST"
     """A data that it refers to has not arrived on the server yet. Leaves when the last one has."""
     PENDING = "PENDING"
-    """A host has been given a task of it, which has not started. Leaves by the worker's word or the host's lease."""
+    """A host has been given a task of it, which has not started. Leaves by the worker's word or the
+    host's lease.
+    """
     RUNNING = "RUNNING"
-    """A task of it runs. Leaves by the worker's word, the host's lease or the end of its wall time."""
+    """A task of it runs. Leaves by the worker's word, the host's lease or the end of its wall time.
+    """
     COMPLETED = "COMPLETED"
     """Its program ended by itself; result, exit code included, is stored. Final."""
     ERROR = "ERROR"
@@ -202,7 +206,7 @@ def after(table: Mapping[S, Mapping[E, S]], status: S, event: E) -> S:
         raise IllegalTransition(kind, status.value, event.value) from None
 
 
-def finals(table: Mapping[S, Mapping[E, S]]) -> Dict[S, bool]:
+def finals(table: Mapping[S, Mapping[E, S]]) -> dict[S, bool]:
     """For each status of ``table`` whether it is final."""
     return {status: not events for status, events in table.items()}
 

@@ -1,23 +1,28 @@
-"""The objects of the grid. Plain values: what may happen to them is in lifecycle.py, who may touch them in rights.py.
+"""The objects of the grid. Plain values: what may happen to them is in lifecycle.py, who may touch
+them in rights.py.
 
-Objects refer to each other by UID, never by reference, so that each can be stored and sent alone; only a work
-holds its submission, which thousands of works of one sweep share. Times are aware and in UTC.
+Objects refer to each other by UID, never by reference, so that each can be stored and sent alone;
+only a work holds its submission, which thousands of works of one sweep share. Times are aware and
+in UTC.
 """
 
 from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Optional
 
 from desktopgrid.model.lifecycle import PilotStatus, TaskStatus, WorkStatus
 from desktopgrid.model.rights import PUBLIC, UserLevel
 
 UID = str
-"""The name of an object: opaque, unique in the grid, never used again, at most 64 characters of [0-9A-Za-z-]."""
+"""The name of an object: opaque, unique in the grid, never used again, at most 64 characters of
+[0-9A-Za-z-].
+"""
 
 
 def new_uid() -> UID:
@@ -49,8 +54,8 @@ class User:
 class Credential:
     """One way for a user to show who he is; the secret itself is never kept.
 
-    A ``token`` proves itself by HMAC over the server's nonce under ``verifier`` = SHA-256 of the secret; a
-    ``password`` is checked against ``verifier`` = its argon2 hash.
+    A ``token`` proves itself by HMAC over the server's nonce under ``verifier`` = SHA-256 of the
+    secret; a ``password`` is checked against ``verifier`` = its argon2 hash.
     """
 
     uid: UID
@@ -64,7 +69,9 @@ class Credential:
 
 @dataclass(frozen=True)
 class Platform:
-    """What an executable was made for: a CPU type and an operating system, such as x86_64 and linux."""
+    """What an executable was made for: a CPU type and an operating system, such as x86_64 and
+    linux.
+    """
 
     cpu: str
     os: str
@@ -91,7 +98,9 @@ class Application:
 
 @dataclass(frozen=True)
 class Data:
-    """A file that the grid knows, named by its content's SHA-256. ``is_available`` once the server has it whole."""
+    """A file that the grid knows, named by its content's SHA-256. ``is_available`` once the server
+    has it whole.
+    """
 
     uid: UID
     name: str
@@ -125,11 +134,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Description:
-    """What is the same for all works of a submission: what to run, with what, where, how long and how often.
+    """What is the same for all works of a submission: what to run, with what, where, how long and
+    how often.
 
-    ``inputs`` are pairs of a name in the task's directory and a data; ``env`` is a zip data that is unpacked there;
-    ``outputs`` are patterns of the files that come back, by default every new file. ``wall_time`` is in seconds,
-    0 where the user does not know it. ``retries``: how often a work is tried again after a task that failed for its host's sake.
+    ``inputs`` are pairs of a name in the task's directory and a data; ``env`` is a zip data that is
+    unpacked there; ``outputs`` are patterns of the files that come back, by default every new file.
+    ``wall_time`` is in seconds, 0 where the user does not know it. ``retries``: how often a work is
+    tried again after a task that failed for its host's sake.
     """
 
     application: UID
@@ -138,9 +149,9 @@ class Description:
     group: Optional[UID] = None
     stdin: Optional[UID] = None
     env: Optional[UID] = None
-    inputs: Tuple[Tuple[str, UID], ...] = ()
-    variables: Tuple[Tuple[str, str], ...] = ()
-    outputs: Tuple[str, ...] = ("*",)
+    inputs: tuple[tuple[str, UID], ...] = ()
+    variables: tuple[tuple[str, str], ...] = ()
+    outputs: tuple[str, ...] = ("*",)
     priority: int = 0
     retries: int = 3
     cores: int = 1
@@ -169,14 +180,14 @@ class Submission:
 class Work:
     """What a user submitted: lives until its result is fetched and erased.
 
-    ``number`` orders works as they came. ``attempts`` counts its tasks so far, ``failures`` those that failed for their
-    host's sake; ``task`` is the live one.
+    ``number`` orders works as they came. ``attempts`` counts its tasks so far, ``failures`` those
+    that failed for their host's sake; ``task`` is the live one.
     """
 
     uid: UID
     number: int
     submission: Submission
-    arguments: Tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
     status: WorkStatus = WorkStatus.WAITING
     attempts: int = 0
     failures: int = 0
@@ -189,7 +200,7 @@ class Work:
 
 @dataclass(eq=False)
 class Task:
-    """One execution of one work on one host, fenced by an epoch that no other task of any time has."""
+    """One execution of one work on one host, fenced by an epoch that no other task ever has."""
 
     uid: UID
     work: UID
@@ -207,7 +218,9 @@ EPOCH_BITS = 40
 
 
 def first_epoch(incarnation: int) -> int:
-    """The first task epoch of a server's incarnation; later incarnations and later tasks have higher ones."""
+    """The first task epoch of a server's incarnation; later incarnations and later tasks have
+    higher ones.
+    """
     return incarnation << EPOCH_BITS
 
 
@@ -265,8 +278,10 @@ class Site:
 
 @dataclass(frozen=True)
 class Pilot:
-    """A batch job whose payload is our worker. ``verifier`` proves its enrolment secret, ``session_verifier`` the key
-    that it chose at first contact; ``deadline_at`` is when an unseen one is given up, ``ends_at`` when a seen one is over."""
+    """A batch job whose payload is our worker. ``verifier`` proves its enrolment secret,
+    ``session_verifier`` the key that it chose at first contact; ``deadline_at`` is when an unseen
+    one is given up, ``ends_at`` when a seen one is over.
+    """
 
     stamp: str
     site: str
@@ -313,7 +328,7 @@ class Result:
     reason: str = ""
     stdout: bytes = b""
     stderr: bytes = b""
-    outputs: Tuple[Output, ...] = ()
+    outputs: tuple[Output, ...] = ()
     usage: Usage = Usage()
     host: Optional[UID] = None
 
@@ -323,10 +338,12 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def attributes_of(host: Host) -> Dict[str, Any]:
-    """The host as a ClassAd for requirement expressions: facts under HTCondor's names, then the host's own attributes."""
+def attributes_of(host: Host) -> dict[str, Any]:
+    """The host as a ClassAd for requirement expressions: facts under HTCondor's names, then the
+    host's own attributes.
+    """
     facts = host.facts
-    ad: Dict[str, Any] = dict(facts.attributes)
+    ad: dict[str, Any] = dict(facts.attributes)
     ad.update(
         Name=facts.name,
         Arch=facts.cpu,

@@ -1,7 +1,7 @@
 """Who may do what to what: user levels, access rights and the kinds of workers, as pure functions.
 
-Every request is checked by one of these; the server's dispatcher has a policy for each verb and answers none
-without. Sections in brackets are the XWHEP manual's.
+Every request is checked by one of these; the server's dispatcher has a policy for each verb and
+answers none without. Sections in brackets are the XWHEP manual's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ EXECUTE = 0o1
 
 
 class UserLevel(IntEnum):
-    """What a user may do, each level with all of the one below it but WORKER, which is a case of its own (3.2)."""
+    """What a user may do, each level with all of the one below it but WORKER, which is a case of
+    its own (3.2).
+    """
 
     WORKER = 10
     """May only run works, and give back their results."""
@@ -51,7 +53,9 @@ class Who:
 
 
 class Reach(Enum):
-    """How far an object, or a worker, is open: to its owner, to the owner's user group, to everybody (3.1)."""
+    """How far an object, or a worker, is open: to its owner, to the owner's user group, to
+    everybody (3.1).
+    """
 
     PRIVATE = "private"
     GROUP = "group"
@@ -59,7 +63,9 @@ class Reach(Enum):
 
 
 def reach_of(rights: int) -> Reach:
-    """How far ``rights`` open an object: what others may read or execute is public, what the group may, group."""
+    """How far ``rights`` open an object: what others may read or execute is public, what the group
+    may, group.
+    """
     if rights & (READ | EXECUTE):
         return Reach.PUBLIC
     if (rights >> 3) & (READ | EXECUTE):
@@ -68,7 +74,9 @@ def reach_of(rights: int) -> Reach:
 
 
 def grants(who: Who, bit: int, owner: str, owner_group: Optional[str], rights: int) -> bool:
-    """Whether ``rights`` of an object of ``owner`` give ``who`` the right ``bit``: a file system's rule (3.3)."""
+    """Whether ``rights`` of an object of ``owner`` give ``who`` the right ``bit``: a file system's
+    rule (3.3).
+    """
     if who.level >= UserLevel.SUPER:
         return True
     if who.user == owner:
@@ -84,19 +92,25 @@ def may_insert(who: Who) -> bool:
 
 
 def application_rights(who: Who) -> Optional[int]:
-    """The rights of an application that ``who`` inserts: public from advanced up, else private; None: he may not (3.3)."""
+    """The rights of an application that ``who`` inserts: public from advanced up, else private;
+    None: he may not (3.3).
+    """
     if who.level >= UserLevel.ADVANCED:
         return PUBLIC
     return PRIVATE if who.level >= UserLevel.STANDARD else None
 
 
 def may_choose_rights(who: Who, rights: int) -> bool:
-    """Whether ``who`` may insert an application with ``rights``: advanced for group and public ones (3.2)."""
+    """Whether ``who`` may insert an application with ``rights``: advanced for group and public ones
+    (3.2).
+    """
     return who.level >= UserLevel.ADVANCED or reach_of(rights) is Reach.PRIVATE
 
 
 def may_change(who: Who, owner: str) -> bool:
-    """Whether ``who`` may delete an object of ``owner``, or change its rights: its owner and privileged users (3.3)."""
+    """Whether ``who`` may delete an object of ``owner``, or change its rights: its owner and
+    privileged users (3.3).
+    """
     return may_insert(who) and (who.user == owner or who.level >= UserLevel.SUPER)
 
 
@@ -118,10 +132,11 @@ def worker_reach(who: Who) -> Reach:
 
 
 def may_run(worker: Who, owner: str, owner_group: Optional[str], rights: int) -> bool:
-    """Whether a worker may be given a work of ``owner`` with its application's ``rights`` (8.4.2, C-6, C-7).
+    """Whether a worker may be given a work of ``owner`` with its application's ``rights`` (8.4.2,
+    C-6, C-7).
 
-    A private worker runs all works of its owner and no others; a group worker those of its group; a public one
-    the public ones.
+    A private worker runs all works of its owner and no others; a group worker those of its group; a
+    public one the public ones.
     """
     kind = worker_reach(worker)
     if kind is Reach.PRIVATE:

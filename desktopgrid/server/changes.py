@@ -1,8 +1,10 @@
-"""What a decision changes in the database: one named tuple per kind of change, its fields the columns, ready to be bound.
+"""What a decision changes in the database: one named tuple per kind of change, its fields the
+columns, ready to be bound.
 
-The dispatcher makes them, the journal carries them, database/records.py turns each class into one statement. Within a transaction
-the classes are written in the order of :data:`ORDER` and each in the order made; so a change says the whole of what may differ
-(the last one wins), never a difference. Times are seconds since the epoch, statuses their words, structures JSON.
+The dispatcher makes them, the journal carries them, database/records.py turns each class into one
+statement. Within a transaction the classes are written in the order of :data:`ORDER` and each in
+the order made; so a change says the whole of what may differ (the last one wins), never a
+difference. Times are seconds since the epoch, statuses their words, structures JSON.
 """
 
 from __future__ import annotations
@@ -131,7 +133,9 @@ class WorkInserted(NamedTuple):
 
 
 class WorkUpdated(NamedTuple):
-    """``host`` while a task is live; ``ended_at`` once final; ``task`` is the live one, or the one whose result counts."""
+    """``host`` while a task is live; ``ended_at`` once final; ``task`` is the live one, or the one
+    whose result counts.
+    """
 
     uid: str
     status: str

@@ -1,8 +1,9 @@
-"""The server between its listeners and its decisions: sessions of peers, and what is said to whom once it is durable.
+"""The server between its listeners and its decisions: sessions of peers, and what is said to whom
+once it is durable.
 
-Runs in one thread, the listeners', and never waits. Listeners hand over frames and requests; the core has them decided, gives the changes
-to the journal, and when it has them on disk acknowledges, replies and pushes. A reply that only reads waits for the journal position
-that it saw.
+Runs in one thread, the listeners', and never waits. Listeners hand over frames and requests; the
+core has them decided, gives the changes to the journal, and when it has them on disk acknowledges,
+replies and pushes. A reply that only reads waits for the journal position that it saw.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from desktopgrid.model.errors import (
     AccessDenied,
     GridError,
     LimitExceeded,
+    LocalProtocolError,
     NotAuthenticated,
     Unavailable,
 )
@@ -42,7 +44,9 @@ MOST_BACKLOG = 50_000
 
 @dataclass(eq=False)
 class Peer:
-    """A session: who is on the other side, what was said, and the connection if there is one at present."""
+    """A session: who is on the other side, what was said, and the connection if there is one at
+    present.
+    """
 
     session: str
     kind: str
@@ -55,7 +59,9 @@ class Peer:
     close: Callable[[str, str], None] | None = None
     last_heard_at: datetime | None = None
     records: deque[tuple[int, int]] = field(default_factory=deque)
-    """(number of the reply, number of the request): replies on record that the client has not acknowledged."""
+    """(number of the reply, number of the request): replies on record that the client has not
+    acknowledged.
+    """
 
     def __repr__(self) -> str:
         state = "connected" if self.send is not None else "away"
@@ -77,20 +83,22 @@ class Effect:
 class Core:
     """The grid in memory, its journal and its sessions."""
 
-    def __init__(
-        self, grid: Grid, journal: Journal, recorded: dict[str, dict[int, bytes]]
-    ) -> None:
+    def __init__(self, grid: Grid, journal: Journal, recorded: dict[str, dict[int, bytes]]) -> None:
         self.grid, self.journal = grid, journal
         self.recorded = recorded
-        """Replies on record of sessions that an earlier incarnation had: session -> request -> reply."""
+        """Replies on record of sessions that an earlier incarnation had: session -> request ->
+        reply.
+        """
         self.peers: dict[str, Peer] = {}
         self.tickets: dict[str, Peer] = {}
         self._effects: deque[Effect] = deque()
 
-    # --- sessions ---------------------------------------------------------------------------------------------------
+    # --- sessions ---------------------------------------------------------------------------------
 
     def open(self, hello: m.Hello, nonce: str, now: datetime) -> tuple[Peer, m.Welcome]:
-        """The session that ``hello`` opens or goes on with, and what to answer once :meth:`when_durable` says so; raises NotAuthenticated."""
+        """The session that ``hello`` opens or goes on with, and what to answer once
+        :meth:`when_durable` says so; raises NotAuthenticated.
+        """
         out = Outcome()
         who = self._authenticate(hello, nonce, now, out)
         known = self.peers.get(hello.session)
@@ -109,9 +117,7 @@ class Core:
             peer.who = who
             peer.exchange.resume(hello.seen)
         if role == WORKER:
-            state = dispatcher.host_arrived(
-                self.grid, who, hello, known is not None, now, out
-            )
+            state = dispatcher.host_arrived(self.grid, who, hello, known is not None, now, out)
             peer.host = state.host.uid
         self.peers[peer.session] = self.tickets[peer.ticket] = peer
         peer.last_heard_at = now
@@ -141,7 +147,9 @@ class Core:
                 credential.verifier, hello.proof, nonce, hello.kind, hello.identity, hello.session
             )
         ):
-            raise NotAuthenticated("no such identity, or not its secret, or it is not valid any more")
+            raise NotAuthenticated(
+                "no such identity, or not its secret, or it is not valid any more"
+            )
         return self.grid.who(self.grid.users[credential.user])
 
     def disconnected(self, peer: Peer) -> None:
@@ -169,10 +177,12 @@ class Core:
             if away and peer.last_heard_at + self.grid.policy.lease < now:  # type: ignore[operator]
                 self.forget(peer)
 
-    # --- what peers say -----------------------------------------------------------------------------------------------
+    # --- what peers say ---------------------------------------------------------------------------
 
     def heard(self, peer: Peer, frame: bytes, now: datetime) -> list[tuple[int, m.Message]]:
-        """The new messages of ``frame``; raises RemoteProtocolError, and then nothing was taken from it."""
+        """The new messages of ``frame``; raises RemoteProtocolError, and then nothing was taken
+        from it.
+        """
         messages = peer.exchange.receive(frame)
         peer.last_heard_at = now
         if peer.host is not None:
@@ -182,7 +192,9 @@ class Core:
         return messages
 
     def worker_said(self, peer: Peer, heard: list[tuple[int, m.Message]], now: datetime) -> None:
-        """Decide what a worker's messages lead to; raises AccessDenied where it lies, Unavailable where it must say hello again."""
+        """Decide what a worker's messages lead to; raises AccessDenied where it lies, Unavailable
+        where it must say hello again.
+        """
         state = self.grid.scheduler.hosts.get(peer.host or "")
         out = Outcome()
         last, is_leaving = 0, False
@@ -190,7 +202,8 @@ class Core:
             for sequence, message in heard:
                 last = sequence or last
                 if state is None or state.session != peer.session:
-                    # The host was given up as lost meanwhile: it must say hello anew, which registers it again.
+                    # The host was given up as lost meanwhile: it must say hello anew, which
+                    # registers it again.
                     raise Unavailable("this host's lease ran out; say hello again")
                 dispatcher.WORKER_SAYS[type(message)](self.grid, state, message, now, out)
                 is_leaving = is_leaving or isinstance(message, m.Bye)
@@ -211,12 +224,15 @@ class Core:
     def client_said(
         self, peer: Peer, sequence: int, message: m.Message, now: datetime
     ) -> requests.Reading | None:
-        """Decide what a client's message leads to. A question for the database is given back: :meth:`reply` with what it says."""
+        """Decide what a client's message leads to. A question for the database is given back:
+        :meth:`reply` with what it says.
+        """
         if isinstance(message, m.Bye):
             self._commit(peer, sequence, [], Outcome())
             self._effects_then(lambda: self._leave(peer))
             return None
-        assert isinstance(message, m.Request), "the exchange lets a client say nothing else"
+        if not isinstance(message, m.Request):
+            raise LocalProtocolError(f"the exchange let a client say {message.verb}")
         on_record = self.recorded.get(peer.session, {}).get(sequence)
         if on_record is not None:
             body = msgspec.json.decode(on_record)
@@ -261,14 +277,16 @@ class Core:
     def change(
         self, decide: Callable[[Grid, Outcome], None], then: Callable[[], None] | None = None
     ) -> None:
-        """A change that no message asked for (upkeep, an upload); ``then`` is called when it is durable."""
+        """A change that no message asked for (upkeep, an upload); ``then`` is called when it is
+        durable.
+        """
         out = Outcome()
         decide(self.grid, out)
         self._commit(None, 0, [], out)
         if then is not None:
             self._effects_then(then)
 
-    # --- what follows when it is durable ------------------------------------------------------------------------------
+    # --- what follows when it is durable ----------------------------------------------------------
 
     def _commit(
         self, peer: Peer | None, handled: int, replies: list[tuple[int, m.Message]], out: Outcome
@@ -295,7 +313,9 @@ class Core:
         self._effects_then(then)
 
     def durable(self, position: int) -> None:
-        """Everything up to ``position`` is on disk: acknowledge, reply and push what waited for it, a frame a peer."""
+        """Everything up to ``position`` is on disk: acknowledge, reply and push what waited for it,
+        a frame a peer.
+        """
         self.journal.durable = position
         effects, dirty = self._effects, {}
         while effects and effects[0].position <= position:

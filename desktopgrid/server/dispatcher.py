@@ -1,7 +1,9 @@
-"""What each message of a worker leads to: one function a message, (grid, host, message, now) -> changes and pushes in an Outcome.
+"""What each message of a worker leads to: one function a message, (grid, host, message, now) ->
+changes and pushes in an Outcome.
 
-Pure but for the grid in memory: nothing is sent or written here. The journal makes the changes durable, and only then are the pushes
-said. Requests of clients are in requests.py; what time alone brings about is in upkeep.py.
+Pure but for the grid in memory: nothing is sent or written here. The journal makes the changes
+durable, and only then are the pushes said. Requests of clients are in requests.py; what time alone
+brings about is in upkeep.py.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from desktopgrid.model.errors import AccessDenied, BadRequest
+from desktopgrid.model.errors import AccessDenied, BadRequest, LocalProtocolError
 from desktopgrid.model.lifecycle import (
     FINAL_PILOTS,
     PILOTS,
@@ -33,7 +35,7 @@ from desktopgrid.server.scheduler import HostState, demand_of, executable_for
 from desktopgrid.server.state import Batch, Grid, Outcome, host_row, pilot_row, timestamp, work_row
 from desktopgrid.wire import messages as m
 
-# --- giving work --------------------------------------------------------------------------------------------------
+# --- giving work ----------------------------------------------------------------------------------
 
 
 def fill(grid: Grid, state: HostState, now: datetime, out: Outcome, ahead: bool = True) -> None:
@@ -69,9 +71,7 @@ def _assign(grid: Grid, work: Work, state: HostState, now: datetime, out: Outcom
     state.give(task, demand_of(description, submission.rights))
     grid.scheduler.share(submission.owner, now).start(description.cores, now)
     out.changes.append(
-        c.TaskInserted(
-            task.uid, work.uid, host.uid, task.epoch, task.status.value, now.timestamp()
-        )
+        c.TaskInserted(task.uid, work.uid, host.uid, task.epoch, task.status.value, now.timestamp())
     )
     out.changes.append(work_row(work))
     out.push(state.session, assignment(grid, work, task, host))
@@ -82,7 +82,8 @@ def assignment(grid: Grid, work: Work, task: Task, host: Host) -> m.Assign:
     description = work.submission.description
     application = grid.applications[description.application]
     executable = executable_for(application, host)
-    assert executable is not None, "a match has an executable"
+    if executable is None:
+        raise LocalProtocolError(f"{host.uid} was matched without an executable")
     datas = grid.datas
     return m.Assign(
         task=task.uid,
@@ -108,7 +109,7 @@ def _file(name: str, data: Data) -> m.File:
     return m.File(name, data.uid, data.sha256, data.size)
 
 
-# --- the end of a task --------------------------------------------------------------------------------------------
+# --- the end of a task ----------------------------------------------------------------------------
 
 
 def end_task(
@@ -120,7 +121,9 @@ def end_task(
     out: Outcome,
     finished: m.Finished | None = None,
 ) -> Work:
-    """``task`` is over: its row is written and its host has room again. What becomes of its work is the caller's business."""
+    """``task`` is over: its row is written and its host has room again. What becomes of its work is
+    the caller's business.
+    """
     task.status = after(TASKS, task.status, event)
     work = grid.works[task.work]
     grid.release(task, now)
@@ -179,9 +182,7 @@ def conclude(
     grid.drop_work(work)
 
 
-def _tell(
-    batch: Batch, work: Work, finished: m.Finished | None, host: str, out: Outcome
-) -> None:
+def _tell(batch: Batch, work: Work, finished: m.Finished | None, host: str, out: Outcome) -> None:
     done = finished or m.Finished("", 0)
     ended = m.Ended(
         work.uid,
@@ -197,13 +198,22 @@ def _tell(
         out.push(session, ended)
 
 
-def lose(grid: Grid, task: Task, event: TaskEvent, reason: str, now: datetime, out: Outcome) -> None:
-    """``task`` came to nothing through no fault of its work, which waits again; too many losses and it is given up."""
+def lose(
+    grid: Grid, task: Task, event: TaskEvent, reason: str, now: datetime, out: Outcome
+) -> None:
+    """``task`` came to nothing through no fault of its work, which waits again; too many losses and
+    it is given up.
+    """
     work = end_task(grid, task, event, reason, now, out)
     most = grid.policy.losses_per_retry * max(1, work.submission.description.retries)
     if work.attempts >= most:
         conclude(
-            grid, work, WorkEvent.FAILED, f"given up after {work.attempts} tasks; the last: {reason}", now, out
+            grid,
+            work,
+            WorkEvent.FAILED,
+            f"given up after {work.attempts} tasks; the last: {reason}",
+            now,
+            out,
         )
         grid.counts["failed"] += 1
     else:
@@ -211,11 +221,13 @@ def lose(grid: Grid, task: Task, event: TaskEvent, reason: str, now: datetime, o
     grid.counts["lost"] += 1
 
 
-# --- what workers say ---------------------------------------------------------------------------------------------
+# --- what workers say -----------------------------------------------------------------------------
 
 
 def _own_task(grid: Grid, state: HostState, uid: str, epoch: int) -> Task | None:
-    """The live task that a worker speaks of; None where it is about a life that is over. A worker that speaks of a task that another host has, lies."""
+    """The live task that a worker speaks of; None where it is about a life that is over. A worker
+    that speaks of a task that another host has, lies.
+    """
     task = grid.tasks.get(uid)
     if task is None:
         return None
@@ -234,7 +246,19 @@ def on_started(grid: Grid, state: HostState, said: m.Started, now: datetime, out
     work.status = after(WORKS, work.status, WorkEvent.STARTED)
     out.changes.append(
         c.TaskUpdated(
-            task.uid, task.status.value, now.timestamp(), None, None, "", None, None, None, 0, 0, 0, 0
+            task.uid,
+            task.status.value,
+            now.timestamp(),
+            None,
+            None,
+            "",
+            None,
+            None,
+            None,
+            0,
+            0,
+            0,
+            0,
         )
     )
     out.changes.append(work_row(work))
@@ -318,7 +342,8 @@ OUTCOMES: dict[str, Callable[[Grid, HostState, Task, m.Finished, datetime, Outco
 
 def _say_paused(state: HostState, out: Outcome) -> None:
     out.notes.append(
-        f"Host {state.host.uid} failed everything quickly; it gets no works until {state.paused_until}"
+        f"Host {state.host.uid} failed everything quickly;"
+        f" it gets no works until {state.paused_until}"
     )
 
 
@@ -381,13 +406,15 @@ SITE_KINDS = {
 }
 """What a host is called that came through such a computing element."""
 
-# --- hosts come and go --------------------------------------------------------------------------------------------
+# --- hosts come and go ----------------------------------------------------------------------------
 
 
 def host_arrived(
     grid: Grid, who: Who, hello: m.Hello, resumed: bool, now: datetime, out: Outcome
 ) -> HostState:
-    """A worker said hello: its host is known, its lease runs, and what it holds agrees with what we believe."""
+    """A worker said hello: its host is known, its lease runs, and what it holds agrees with what we
+    believe.
+    """
     host = _host_of(grid, who, hello, now)
     grid.known_hosts[host.uid] = host
     scheduler = grid.scheduler
@@ -395,7 +422,8 @@ def host_arrived(
     state = scheduler.hosts.get(host.uid)
     lease_ends_at = now + grid.policy.lease
     if state is None:
-        # Given up as lost, it may be, while its session was kept: what it holds is not its any more.
+        # Given up as lost, it may be, while its session was kept: what it holds is not its any
+        # more.
         resumed = False
         state = scheduler.hosts[host.uid] = HostState(host, who, hello.session, lease_ends_at)
     elif state.session != hello.session and state.is_connected and state.session is not None:
@@ -424,8 +452,8 @@ def _reconcile(
         if (task.uid, task.epoch) not in holds:
             lose(grid, task, TaskEvent.LOST, "its worker does not have it any more", now, out)
     for task_uid, epoch in holds:
-        task = state.tasks.get(task_uid)
-        if task is None or task.epoch != epoch:
+        known = state.tasks.get(task_uid)
+        if known is None or known.epoch != epoch:
             out.push(state.session, m.Abandon(task_uid, epoch, "the server does not know it"))
     offer(grid, now, out)
 
@@ -504,7 +532,9 @@ def _host_of(grid: Grid, who: Who, hello: m.Hello, now: datetime) -> Host:
 
 def check_uid(uid: str) -> str:
     """``uid`` if it has the form of one; raises BadRequest."""
-    if not 0 < len(uid) <= 64 or not all(ch.isascii() and (ch.isalnum() or ch == "-") for ch in uid):
+    if not 0 < len(uid) <= 64 or not all(
+        ch.isascii() and (ch.isalnum() or ch == "-") for ch in uid
+    ):
         raise BadRequest(f"{uid[:80]!r} is no UID: 1 to 64 letters, digits and hyphens")
     return uid
 

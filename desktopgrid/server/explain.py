@@ -14,7 +14,9 @@ from desktopgrid.server.state import Grid
 
 
 def why(grid: Grid, who: Who, uid: str, now: datetime) -> list[str]:
-    """Sentences on the open work, submission or pilot ``uid``; none if memory does not have it: the database may."""
+    """Sentences on the open work, submission or pilot ``uid``; none if memory does not have it: the
+    database may.
+    """
     if uid in grid.pilots:
         return _why_pilot(grid, who, grid.pilots[uid], now)
     batch = grid.batches.get(uid)
@@ -23,7 +25,11 @@ def why(grid: Grid, who: Who, uid: str, now: datetime) -> list[str]:
         statuses = Counter(work.status.value for work in open_)
         counts = ", ".join(f"{n} {status}" for status, n in sorted(statuses.items()))
         first = _why_work(grid, who, open_[0], now)
-        return [f"Of {batch.total} works {len(open_)} are open: {counts}.", f"Of {open_[0].uid}:", *first]
+        return [
+            f"Of {batch.total} works {len(open_)} are open: {counts}.",
+            f"Of {open_[0].uid}:",
+            *first,
+        ]
     work = grid.works.get(uid)
     return _why_work(grid, who, work, now) if work is not None else []
 
@@ -47,8 +53,13 @@ def _why_work(grid: Grid, who: Who, work: Work, now: datetime) -> list[str]:
         where = state.host.facts.name if state is not None else task.host
         if work.status is WorkStatus.RUNNING:
             return [*said, f"It runs on {where}, as task {task.uid}, since {task.started_at}."]
-        silent = "" if state is not None and state.is_connected else " That host is silent at present."
-        return [*said, f"Host {where} has it (task {task.uid}) and starts it when a slot is free.{silent}"]
+        silent = (
+            "" if state is not None and state.is_connected else " That host is silent at present."
+        )
+        return [
+            *said,
+            f"Host {where} has it (task {task.uid}) and starts it when a slot is free.{silent}",
+        ]
     return [*said, *_why_waiting(grid, work, now)]
 
 
@@ -70,14 +81,19 @@ def _why_waiting(grid: Grid, work: Work, now: datetime) -> list[str]:
         else:
             able += 1
             busy += not state.is_free
-    said = [f"{n} of {len(scheduler.hosts)} hosts cannot take it: {text}." for text, n in reasons.most_common()]
+    said = [
+        f"{n} of {len(scheduler.hosts)} hosts cannot take it: {text}."
+        for text, n in reasons.most_common()
+    ]
     if not able:
         return [*said, "No connected host can run it now."]
     share = scheduler.share(owner.uid, now)
     ahead = sum(queue.waiting for queue in share.queues.values()) - 1
     others = sum(1 for other in scheduler.shares.values() if other is not share and other.queues)
     said.append(f"{able} hosts can run it, {busy} of them busy.")
-    said.append(f"{ahead} other works of {owner.login} wait; {others} other users have works waiting.")
+    said.append(
+        f"{ahead} other works of {owner.login} wait; {others} other users have works waiting."
+    )
     return said
 
 
@@ -98,7 +114,11 @@ def _why_pilot(grid: Grid, who: Who, pilot: Pilot, now: datetime) -> list[str]:
         raise UnknownObject.named("pilot", pilot.stamp)
     said = [
         f"Pilot {pilot.stamp} at site {pilot.site} is {pilot.status.value}"
-        + (f" as {pilot.reference}." if pilot.reference else ", and no reference of the site is known.")
+        + (
+            f" as {pilot.reference}."
+            if pilot.reference
+            else ", and no reference of the site is known."
+        )
     ]
     if pilot.reason:
         said.append(f"{pilot.reason}.")
@@ -108,11 +128,15 @@ def _why_pilot(grid: Grid, who: Who, pilot: Pilot, now: datetime) -> list[str]:
     state = grid.scheduler.hosts.get(pilot.host) if pilot.host is not None else None
     if state is not None:
         said.append(
-            f"Its worker is host {state.host.uid} ({state.host.facts.name}) with {len(state.tasks)} tasks,"
-            f" {state.works_done} done; last heard of before {state.lease_ends_at:%H:%M:%S}."
+            f"Its worker is host {state.host.uid} ({state.host.facts.name})"
+            f" with {len(state.tasks)} tasks, {state.works_done} done;"
+            f" it is lost if not heard of before {state.lease_ends_at:%H:%M:%S}."
         )
     elif pilot.session_verifier:
         said.append("Its worker made contact and is gone.")
     else:
-        said.append(f"Its worker has not made contact; it is given up at {pilot.deadline_at:%Y-%m-%d %H:%M:%S}.")
+        said.append(
+            "Its worker has not made contact;"
+            f" it is given up at {pilot.deadline_at:%Y-%m-%d %H:%M:%S}."
+        )
     return said

@@ -1,7 +1,9 @@
-"""Group commit: one writer thread makes durable, in one transaction, whatever has been put while it wrote the last one.
+"""Group commit: one writer thread makes durable, in one transaction, whatever has been put while it
+wrote the last one.
 
-Positions count what was put. Who put something is told nothing by itself: ``on_durable`` names the position up to which everything is
-on disk. A commit that fails ends the journal: the server must forget what it believed and load the database again.
+Positions count what was put. Who put something is told nothing by itself: ``on_durable`` names the
+position up to which everything is on disk. A commit that fails ends the journal: the server must
+forget what it believed and load the database again.
 """
 
 from __future__ import annotations
@@ -18,10 +20,14 @@ logger = logging.getLogger(__name__)
 WINDOW = 0.05
 """Seconds over which it is counted how often something is put."""
 BUSY = 50
-"""Puts in a window from which on commits are paced: 1,000 a second. One user who waits for one work after the other stays below."""
+"""Puts in a window from which on commits are paced: 1,000 a second. One user who waits for one work
+after the other stays below.
+"""
 PACE = 0.006
-"""Seconds between the starts of two commits while the journal is busy. A commit costs the processor 0.3 ms whatever is in it; without a pace
-a server whose disk is quick would spend itself on commits of a work or two."""
+"""Seconds between the starts of two commits while the journal is busy. A commit costs the processor
+0.3 ms whatever is in it; without a pace a server whose disk is quick would spend itself on commits
+of a work or two.
+"""
 
 Write = Callable[[Sequence[Change]], None]
 """Makes changes durable in one transaction, or raises and has made none of them."""
@@ -58,7 +64,9 @@ class Journal:
         return len(self._waiting)
 
     def put(self, changes: Sequence[Change]) -> int:
-        """Make ``changes`` durable soon, after what was put before; gives the position that says so."""
+        """Make ``changes`` durable soon, after what was put before; gives the position that says
+        so.
+        """
         with self._news:
             self.position += 1
             self._waiting.extend(changes)
@@ -98,7 +106,8 @@ class Journal:
                 return
             try:
                 self._write(batch)
-            # Whatever goes wrong here, the database does not have what memory believes: the top of a daemon's loop.
+            # Whatever goes wrong here, the database does not have what memory believes: the top of
+            # a daemon's loop.
             except Exception as error:
                 logger.error("A commit of %d changes failed: %s", len(batch), error)
                 self._on_failure(error)

@@ -1,4 +1,6 @@
-"""The lists that memory can give; works, tasks and datas, of which there may be millions, come from the database."""
+"""The lists that memory can give; works, tasks and datas, of which there may be millions, come from
+the database.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +106,9 @@ def _bags(kind: type[Session] | type[Group]) -> Callable[[Grid, Who, datetime], 
 
 
 def _hosts(grid: Grid, who: Who, now: datetime) -> Iterable[Row]:
-    """The hosts that are connected or lately were: everybody's for advanced users, for others the public ones and their own."""
+    """The hosts that are connected or lately were: everybody's for advanced users, for others the
+    public ones and their own.
+    """
     for state in grid.scheduler.hosts.values():
         if (
             who.level >= UserLevel.ADVANCED

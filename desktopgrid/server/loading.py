@@ -19,7 +19,9 @@ def grid_from(
     sites: Mapping[str, Site],
     now: datetime,
 ) -> Grid:
-    """The grid that ``snapshot`` describes. Hosts with tasks get a lease to come back in; all others are not there until they say hello."""
+    """The grid that ``snapshot`` describes. Hosts with tasks get a lease to come back in; all
+    others are not there until they say hello.
+    """
     grid = Grid(policy, incarnation, sites)
     for user in snapshot.users:
         grid.put_user(user)

@@ -1,7 +1,8 @@
-"""Which outputs a task has uploaded: an empty file each, so that only who sent a content can name it as his.
+"""Which outputs a task has uploaded: an empty file each, so that only who sent a content can name
+it as his.
 
-Contents are stored by digest. To know a digest is not to have the content: without these marks a worker could name the digest of another
-user's data as its output, and its user would be given that.
+Contents are stored by digest. To know a digest is not to have the content: without these marks a
+worker could name the digest of another user's data as its output, and its user would be given that.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Pilots as objects of the grid: recorded within their site's caps, enrolled once, drained before they are removed."""
+"""Pilots as objects of the grid: recorded within their site's caps, enrolled once, drained before
+they are removed.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ GRACE = timedelta(minutes=10)
 def submit(
     grid: Grid, who: Who, session: str, asked: m.SubmitPilots, now: datetime, out: Outcome
 ) -> dict[str, Any]:
-    """Pilots are recorded, all or none: the caps hold for everybody who asks, in the order in which they ask."""
+    """Pilots are recorded, all or none: the caps hold for everybody who asks, in the order in which
+    they ask.
+    """
     site = grid.sites.get(asked.site)
     if site is None:
         known = ", ".join(sorted(grid.sites)) or "none"
@@ -86,7 +90,8 @@ def check_caps(grid: Grid, site: Site, more: int, now: datetime) -> None:
     ):
         if have + more > cap:
             raise LimitExceeded(
-                f"site {site.name}: {have} pilots count against {name} = {cap}; {more} more are too many"
+                f"site {site.name}: {have} pilots count against {name} = {cap};"
+                f" {more} more are too many"
             )
 
 
@@ -152,7 +157,9 @@ def _believe(
 def drain(
     grid: Grid, who: Who, session: str, asked: m.DrainPilots, now: datetime, out: Outcome
 ) -> dict[str, Any]:
-    """The first phase of a removal: the workers take no more tasks; who asked removes those that are idle."""
+    """The first phase of a removal: the workers take no more tasks; who asked removes those that
+    are idle.
+    """
     answers = {}
     for stamp in asked.stamps:
         pilot = _own_pilot(grid, who, stamp)
@@ -174,13 +181,11 @@ def _own_pilot(grid: Grid, who: Who, stamp: str) -> Pilot:
     return pilot
 
 
-def authenticate(
-    grid: Grid, hello: m.Hello, nonce: str, now: datetime, out: Outcome
-) -> Who:
+def authenticate(grid: Grid, hello: m.Hello, nonce: str, now: datetime, out: Outcome) -> Who:
     """Who the pilot is that says hello; raises NotAuthenticated.
 
-    The enrolment secret is good for one pilot: the one that named its own key with it. The same hello with the same
-    key is that pilot, whose welcome got lost.
+    The enrolment secret is good for one pilot: the one that named its own key with it. The same
+    hello with the same key is that pilot, whose welcome got lost.
     """
     pilot = grid.pilots.get(hello.identity)
     if pilot is None or pilot.status in FINAL_PILOTS or now >= pilot.deadline_at + GRACE:

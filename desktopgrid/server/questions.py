@@ -45,7 +45,8 @@ def answer(connection: Connection, asked: Reading) -> dict[str, Any]:
 
 
 def _results(connection: Connection, asked: Reading, works: tuple[str, ...]) -> dict[str, Any]:
-    rows, size = [], 0
+    rows: list[dict[str, Any]] = []
+    size = 0
     for result in reading.results(connection, works, asked.who):
         size += len(result.stdout) + len(result.stderr) + 200
         if rows and size > MOST_BYTES:
@@ -63,9 +64,7 @@ def _row(result: Result) -> dict[str, Any]:
         "reason": result.reason,
         "stdout": base64.b64encode(result.stdout).decode(),
         "stderr": base64.b64encode(result.stderr).decode(),
-        "outputs": [
-            {"name": o.name, "sha256": o.sha256, "size": o.size} for o in result.outputs
-        ],
+        "outputs": [{"name": o.name, "sha256": o.sha256, "size": o.size} for o in result.outputs],
         "usage": [
             result.usage.wall,
             result.usage.user,
@@ -96,7 +95,9 @@ def _why(connection: Connection, asked: Reading, uid: str) -> dict[str, Any]:
 
 
 def check_new(connection: Connection, asked: m.Submit, user: str) -> None:
-    """Raises AlreadyThere if the submission is another user's, or a work of these names exists, in memory or not."""
+    """Raises AlreadyThere if the submission is another user's, or a work of these names exists, in
+    memory or not.
+    """
     owner = reading.owner_of_submission(connection, asked.uid)
     if owner is None:
         return

@@ -1,7 +1,9 @@
-"""What each request of a client leads to, and the policy that lets it through: one entry of :data:`REQUESTS` a verb.
+"""What each request of a client leads to, and the policy that lets it through: one entry of
+:data:`REQUESTS` a verb.
 
-A verb without an entry is refused, so that no request passes without a policy. A function gives the body of the reply, or a :class:`Reading`:
-a question that only the database can answer. Errors are raised before anything is changed.
+A verb without an entry is refused, so that no request passes without a policy. A function gives the
+body of the reply, or a :class:`Reading`: a question that only the database can answer. Errors are
+raised before anything is changed.
 """
 
 from __future__ import annotations
@@ -80,7 +82,7 @@ def answer(
     return entry.do(grid, who, session, request, now, out)
 
 
-# --- works --------------------------------------------------------------------------------------------------------
+# --- works ----------------------------------------------------------------------------------------
 
 
 def _watch(
@@ -113,7 +115,9 @@ def _cancel(
 
 
 def _open_works(grid: Grid, who: Who, names: tuple[str, ...]) -> list[Work]:
-    """The open works of these names, or of the submissions of these names; raises AccessDenied if one is not the caller's."""
+    """The open works of these names, or of the submissions of these names; raises AccessDenied if
+    one is not the caller's.
+    """
     found: dict[str, Work] = {}
     for name in names:
         batch = grid.batches.get(name)
@@ -162,9 +166,7 @@ def _list(
     return Reading(who, asked, {}) if rows is None else rows
 
 
-def _stats(
-    grid: Grid, who: Who, session: str, asked: m.Stats, now: datetime, out: Outcome
-) -> Body:
+def _stats(grid: Grid, who: Who, session: str, asked: m.Stats, now: datetime, out: Outcome) -> Body:
     hosts = grid.scheduler.hosts.values()
     connected = [state for state in hosts if state.is_connected]
     return {
@@ -174,14 +176,12 @@ def _stats(
         "tasks": len(grid.tasks),
         "hosts": len(connected),
         "cores": sum(state.host.facts.cores for state in connected),
-        "cores_given": sum(
-            min(state.cores_given, state.host.facts.cores) for state in connected
-        ),
+        "cores_given": sum(min(state.cores_given, state.host.facts.cores) for state in connected),
         "incarnation": grid.incarnation,
     }
 
 
-# --- applications, datas, bags ------------------------------------------------------------------------------------
+# --- applications, datas, bags --------------------------------------------------------------------
 
 
 def _send_application(
@@ -235,7 +235,9 @@ def application_named(grid: Grid, who: Who, name: str) -> Application | None:
 
 
 def readable_data(grid: Grid, who: Who, uid: str) -> Data:
-    """The data with this UID, if ``who`` may read it; raises UnknownObject, as for one that is not there."""
+    """The data with this UID, if ``who`` may read it; raises UnknownObject, as for one that is not
+    there.
+    """
     data: Data = grid.find("data", uid)
     if not grants(who, READ, data.owner, grid.owner_group(data.owner), data.rights):
         raise UnknownObject.named("data", uid)
@@ -256,8 +258,8 @@ def _send_data(
         if known.owner == who.user and (known.sha256, known.size) == (asked.sha256, asked.size):
             return {"uid": known.uid, "available": known.is_available}
         raise AlreadyThere(f"there is a data {asked.uid} already")
-    # Content that another data of the caller has already need not be sent again. Others' content must be: having a
-    # digest does not show that one has the content.
+    # Content that another data of the caller has already need not be sent again. Others' content
+    # must be: having a digest does not show that one has the content.
     has_content = any(
         d.sha256 == asked.sha256 and d.is_available and not d.is_deleted and d.owner == who.user
         for d in grid.datas.values()
@@ -323,7 +325,7 @@ def _send_group(
     return {"uid": uid, "name": name}
 
 
-# --- users --------------------------------------------------------------------------------------------------------
+# --- users ----------------------------------------------------------------------------------------
 
 
 def _send_user(
@@ -344,9 +346,7 @@ def _send_user(
     save_user(grid, user, out)
     if asked.password:
         # The shell has replaced the password by its argon2 hash before it came here.
-        save_credential(
-            grid, Credential(user.uid, user.uid, "password", asked.password, now), out
-        )
+        save_credential(grid, Credential(user.uid, user.uid, "password", asked.password, now), out)
     return {"uid": user.uid, "login": user.login}
 
 
@@ -354,9 +354,7 @@ def save_user(grid: Grid, user: User, out: Outcome) -> None:
     """``user`` is as given from now on."""
     grid.put_user(user)
     out.changes.append(
-        c.UserSaved(
-            user.uid, user.login, int(user.level), user.group, user.email, user.is_revoked
-        )
+        c.UserSaved(user.uid, user.login, int(user.level), user.group, user.email, user.is_revoked)
     )
 
 
@@ -413,7 +411,9 @@ def _revoke(
                 if state.session is not None:
                     out.closing.append((state.session, "not-authenticated", "revoked"))
                 host_left(grid, state, TaskEvent.LOST, "its worker's user was revoked", now, out)
-    out.closing.append((f"by:{asked.uid if credential is not None else owner}", "not-authenticated", "revoked"))
+    out.closing.append(
+        (f"by:{asked.uid if credential is not None else owner}", "not-authenticated", "revoked")
+    )
     return {"revoked": asked.uid}
 
 

@@ -1,11 +1,11 @@
 """Which work for this host. Pure, in memory; time is an argument.
 
-Works that ask for the same things form one queue for each owner (an *autocluster*), so a match costs the number of distinct
-demands that wait, not of works. Among the queues that fit a host the owner who has had least comes first (fair share), then
-the higher priority, then the older work.
+Works that ask for the same things form one queue for each owner (an *autocluster*), so a match
+costs the number of distinct demands that wait, not of works. Among the queues that fit a host the
+owner who has had least comes first (fair share), then the higher priority, then the older work.
 
-A host is given what fits its cores and memory, and about :data:`AHEAD` of work more, at least one task a core, so that it never
-waits for a round trip (docs/decisions/0002-ahead-by-time.md).
+A host is given what fits its cores and memory, and about :data:`AHEAD` of work more, at least one
+task a core, so that it never waits for a round trip (docs/decisions/0002-ahead-by-time.md).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from desktopgrid.model.errors import LocalProtocolError
 from desktopgrid.model.lifecycle import WorkStatus
 from desktopgrid.model.objects import (
     ANY_PLATFORM,
@@ -30,13 +31,17 @@ from desktopgrid.model.objects import (
 from desktopgrid.model.rights import Who, may_run
 
 AHEAD = 0.1
-"""Seconds of work that a host has waiting a core, so that a finished task is followed by the next at once."""
+"""Seconds of work that a host has waiting a core, so that a finished task is followed by the next
+at once.
+"""
 MOST_AHEAD = 64
 """Tasks waiting a core at most, however short they are."""
 HALF_LIFE = timedelta(days=1)
 """After which past use counts half in the fair share."""
 LEAST_CHARGE = 1.0
-"""Core seconds that a task in flight counts for at least, so that users with short tasks take turns."""
+"""Core seconds that a task in flight counts for at least, so that users with short tasks take
+turns.
+"""
 SLACK = 30.0
 """Seconds of a pilot's remaining life kept for sending results home."""
 UNSAID = 300
@@ -123,7 +128,8 @@ class Queue:
     def take(self) -> Work:
         """The work that is next, which leaves the queue."""
         work = self.head()
-        assert work is not None, "take() follows a head() that found one"
+        if work is None:
+            raise LocalProtocolError("take() follows a head() that found a work")
         self._by_priority[work.submission.description.priority].popleft()
         self.waiting -= 1
         return work
@@ -164,7 +170,7 @@ class Share:
 
 
 class HostState:
-    """A connected (or just disconnected) host: what it can take, what it has, how it has behaved."""
+    """A host that is connected, or just was: what it can take, what it has, how it behaved."""
 
     __slots__ = (
         "_suspects",
@@ -206,7 +212,8 @@ class HostState:
 
     def __repr__(self) -> str:
         facts = self.host.facts
-        return f"<Host {facts.name} ({facts.kind}): {self.cores_given} of {facts.cores} cores given, {len(self.tasks)} tasks>"
+        given = f"{self.cores_given} of {facts.cores} cores given"
+        return f"<Host {facts.name} ({facts.kind}): {given}, {len(self.tasks)} tasks>"
 
     @property
     def depth(self) -> int:
@@ -263,11 +270,14 @@ class HostState:
     def ended_badly(
         self, submission: str, duration: float, is_hosts_fault: bool, now: datetime
     ) -> bool:
-        """A task failed, or ended with an error; True if the host is paused for it (a black hole, it may be)."""
+        """A task failed, or ended with an error; True if the host is paused for it (a black hole,
+        it may be).
+        """
         if is_hosts_fault:
             self.failures += 1
         elif duration < QUICK:
-            # One broken submission must not pause every host that tries it: two different ones must fail here.
+            # One broken submission must not pause every host that tries it: two different ones must
+            # fail here.
             self.suspicions += 1
             self._suspects.add(submission)
         is_black = self.failures >= FAILURES_TO_PAUSE or (
@@ -292,7 +302,7 @@ class Scheduler:
         """(requirements, host) that stood in the way of a match: the matcher is to be asked."""
         self.waiting = 0
 
-    # --- works ------------------------------------------------------------------------------------------------------
+    # --- works ------------------------------------------------------------------------------------
 
     def add(self, work: Work, owner: User, now: datetime, again: bool = False) -> Queue:
         """``work`` waits for a host; ``again``: it comes back from one, to the front."""
@@ -315,7 +325,9 @@ class Scheduler:
         return queue
 
     def forget(self, work: Work, owner: User, now: datetime) -> None:
-        """A waiting ``work`` is aborted. Call it before its status says so is not needed: it is dropped lazily."""
+        """A waiting ``work`` is aborted. Call it before its status says so is not needed: it is
+        dropped lazily.
+        """
         demand = demand_of(work.submission.description, work.submission.rights)
         self.share(owner.uid, now).queues[demand].forget()
         self.waiting -= 1
@@ -326,10 +338,12 @@ class Scheduler:
             self.shares[owner] = Share(now)
         return self.shares[owner]
 
-    # --- matching ---------------------------------------------------------------------------------------------------
+    # --- matching ---------------------------------------------------------------------------------
 
     def fill(self, state: HostState, now: datetime, ahead: bool = True) -> Iterator[Work]:
-        """The works for ``state``, one after the other while there is room; the caller gives each before it asks for the next."""
+        """The works for ``state``, one after the other while there is room; the caller gives each
+        before it asks for the next.
+        """
         while state.takes_any(now) and state.has_room(ahead):
             queue = self._best_queue(state, now)
             if queue is None:
@@ -338,7 +352,9 @@ class Scheduler:
             yield queue.take()
 
     def hosts_with_room(self, now: datetime) -> Iterator[tuple[HostState, bool]]:
-        """The hosts to offer new works to: those with a free core, then (True) those that may take some ahead."""
+        """The hosts to offer new works to: those with a free core, then (True) those that may take
+        some ahead.
+        """
         for state in list(self.hosts.values()):
             if state.is_free and state.takes_any(now) and state.has_room(False):
                 yield state, False
@@ -382,7 +398,9 @@ class Scheduler:
         return self.matches(queue.owner, demand, state)
 
     def matches(self, owner: User, demand: Demand, state: HostState) -> bool:
-        """Whether the host could ever run such a work of ``owner``; an unasked requirement counts as no, and is noted."""
+        """Whether the host could ever run such a work of ``owner``; an unasked requirement counts
+        as no, and is noted.
+        """
         key = (owner.uid, demand)
         known = state.matches.get(key)
         if known is None:
@@ -436,7 +454,9 @@ class Scheduler:
 
 
 def executable_for(application: Application, host: Host) -> str | None:
-    """The data that is the application's executable for this host: made for its platform, else one that runs everywhere."""
+    """The data that is the application's executable for this host: made for its platform, else one
+    that runs everywhere.
+    """
     facts = host.facts
     for platform in (
         Platform(facts.cpu, facts.os),

@@ -1,7 +1,8 @@
-"""What the server keeps in memory: the live objects of its shard, and the rows that decisions about them leave behind.
+"""What the server keeps in memory: the live objects of its shard, and the rows that decisions about
+them leave behind.
 
-The grid is changed by dispatcher.py, requests.py and upkeep.py alone. It is made at start from what the database has, and made again
-whenever a commit failed.
+The grid is changed by dispatcher.py, requests.py and upkeep.py alone. It is made at start from what
+the database has, and made again whenever a commit failed.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class Grid:
         self.next_epoch = first_epoch(incarnation)
         self.counts = {"submitted": 0, "completed": 0, "failed": 0, "aborted": 0, "lost": 0}
 
-    # --- look-ups ---------------------------------------------------------------------------------------------------
+    # --- look-ups ---------------------------------------------------------------------------------
 
     def who(self, user: User) -> Who:
         """``user`` as far as rights go."""
@@ -158,7 +159,7 @@ class Grid:
         self.next_epoch += 1
         return self.next_epoch
 
-    # --- putting objects in place (loading, and after a decision) -----------------------------------------------------
+    # --- putting objects in place (loading, and after a decision) ---------------------------------
 
     def put_user(self, user: User) -> None:
         """``user`` is as given from now on."""
@@ -250,7 +251,9 @@ def host_row(host: Host) -> c.HostSaved:
     )
 
 
-def work_row(work: Work, ended_at: datetime | None = None, task: str | None = None) -> c.WorkUpdated:
+def work_row(
+    work: Work, ended_at: datetime | None = None, task: str | None = None
+) -> c.WorkUpdated:
     """The row of ``work`` as it is now; ``task`` names the one whose result counts."""
     live = work.task
     return c.WorkUpdated(

@@ -1,4 +1,6 @@
-"""What a submission must look like, and what it leads to: works that wait, or that hosts with room are given at once."""
+"""What a submission must look like, and what it leads to: works that wait, or that hosts with room
+are given at once.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ MOST_CORES = 4096
 def submit(
     grid: Grid, who: Who, session: str, asked: m.Submit, now: datetime, out: Outcome
 ) -> dict[str, Any]:
-    """The works of a submission are stored and wait; nothing is, if anything is wrong with one of them."""
+    """The works of a submission are stored and wait; nothing is, if anything is wrong with one of
+    them.
+    """
     names = _names(asked)
     application = _application(grid, who, asked.description.get("application"))
     description = describe(asked.description, application.uid)
@@ -190,7 +194,9 @@ def _is_inside(name: str) -> bool:
 
 
 def _check_datas(grid: Grid, who: Who, description: Description, rights: int) -> list[str]:
-    """The datas that have not arrived yet; raises where one is not there, not readable, or less open than the work (XW-AR-17)."""
+    """The datas that have not arrived yet; raises where one is not there, not readable, or less
+    open than the work (XW-AR-17).
+    """
     missing = []
     uids = [uid for _, uid in description.inputs]
     uids += [uid for uid in (description.stdin, description.env) if uid is not None]
@@ -200,7 +206,8 @@ def _check_datas(grid: Grid, who: Who, description: Description, rights: int) ->
             raise UnknownObject.named("data", uid)
         if not may_refer(rights, data.owner == who.user, data.rights):
             raise AccessDenied(
-                f"data {uid} is {reach_of(data.rights).value}, the work is {reach_of(rights).value}:"
+                f"data {uid} is {reach_of(data.rights).value},"
+                f" the work is {reach_of(rights).value}:"
                 " its worker could not read it"
             )
         if not data.is_available:
@@ -217,12 +224,14 @@ def _check_bags(grid: Grid, who: Who, description: Description) -> None:
 RUNS_ON = {
     Reach.PUBLIC: "The works are public: any public worker may take them, and your own workers.",
     Reach.GROUP: "The works are your user group's: its workers may take them, and your own.",
-    Reach.PRIVATE: "The works are private: only workers that run under your own identity may take them.",
+    Reach.PRIVATE: "The works are private: only workers under your own identity may take them.",
 }
 
 
 def runs_on(grid: Grid, who: Who, application: Application) -> str:
-    """Which workers may take works of ``application``, in a sentence, and how many of those are here."""
+    """Which workers may take works of ``application``, in a sentence, and how many of those are
+    here.
+    """
     sentence = RUNS_ON[reach_of(application.rights)]
     platforms = ", ".join(sorted(str(p) for p in application.executables))
     return f"{sentence} Executables for: {platforms}."

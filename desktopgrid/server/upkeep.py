@@ -1,4 +1,6 @@
-"""What time alone brings about: leases and deadlines that ran out, so that nothing stays where it is for ever."""
+"""What time alone brings about: leases and deadlines that ran out, so that nothing stays where it
+is for ever.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,14 @@ from desktopgrid.server.state import Grid, Outcome
 from desktopgrid.wire import messages as m
 
 GRACE = timedelta(minutes=5)
-"""How long beyond its wall time the server lets a task run before it no longer believes the worker."""
+"""How long beyond its wall time the server lets a task run before it no longer believes the worker.
+"""
 DATA_PATIENCE = timedelta(days=1)
 """How long a work waits for a data that was announced and does not come."""
 WORTH_RECALLING = 1.0
-"""Seconds that a host's tasks must last on average before one that waits there is recalled for a free host."""
+"""Seconds that a host's tasks must last on average before one that waits there is recalled for a
+free host.
+"""
 
 
 def look_after(grid: Grid, now: datetime, out: Outcome) -> None:
@@ -32,14 +37,18 @@ def lose_silent_hosts(grid: Grid, now: datetime, out: Outcome) -> None:
     """A host whose lease ran out is lost, and its works wait again."""
     for state in list(grid.scheduler.hosts.values()):
         if now >= state.lease_ends_at:
-            out.notes.append(f"Lost host {state.host.uid} with {len(state.tasks)} tasks: it went silent")
+            out.notes.append(
+                f"Lost host {state.host.uid} with {len(state.tasks)} tasks: it went silent"
+            )
             if state.session is not None:
                 out.closing.append((state.session, "lost", "nothing was heard for too long"))
             host_left(grid, state, TaskEvent.LOST, "its host went silent", now, out)
 
 
 def end_overdue_tasks(grid: Grid, now: datetime, out: Outcome) -> None:
-    """A task that ran beyond its wall time and the worker's chance to say so is over: the worker is not believed any more."""
+    """A task that ran beyond its wall time and the worker's chance to say so is over: the worker is
+    not believed any more.
+    """
     for task in list(grid.tasks.values()):
         work = grid.works[task.work]
         limit = work.submission.description.wall_time or grid.policy.longest_wall_time
@@ -62,7 +71,9 @@ def end_overdue_pilots(grid: Grid, now: datetime, out: Outcome) -> None:
             continue
         if pilot.host is not None and pilot.host in grid.scheduler.hosts:
             continue
-        end_pilot(grid, pilot, PilotEvent.FAILED, "its time was over before it was heard of", now, out)
+        end_pilot(
+            grid, pilot, PilotEvent.FAILED, "its time was over before it was heard of", now, out
+        )
 
 
 def fail_works_without_data(grid: Grid, now: datetime, out: Outcome) -> None:
@@ -80,7 +91,9 @@ def fail_works_without_data(grid: Grid, now: datetime, out: Outcome) -> None:
 
 
 def recall_for_free_hosts(grid: Grid, now: datetime, out: Outcome) -> None:
-    """Where a host has nothing to do and another has works waiting behind long tasks, one of those is called back."""
+    """Where a host has nothing to do and another has works waiting behind long tasks, one of those
+    is called back.
+    """
     scheduler = grid.scheduler
     if scheduler.waiting:
         return

@@ -1,13 +1,14 @@
-"""Every message of the protocol: one frozen dataclass each. The list of them is the protocol; docs/protocol.md says what they do.
+"""Every message of the protocol: one frozen dataclass each. The list of them is the protocol;
+docs/protocol.md says what they do.
 
-On the wire a message is ``[verb, sequence, body]``, the body a JSON object of its fields, those at their default
-left out. Bytes travel as base64. A peer ignores fields that it does not know.
+On the wire a message is ``[verb, sequence, body]``, the body a JSON object of its fields, those at
+their default left out. Bytes travel as base64. A peer ignores fields that it does not know.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Dict, Optional, Tuple
+from typing import Any, ClassVar, Optional
 
 VERSIONS = (1,)
 """The protocol versions that this code speaks, best first."""
@@ -16,7 +17,9 @@ MAX_FRAME = 1 << 20
 """Bytes in a frame. A longer one closes the connection."""
 
 MAX_INLINE = 64 << 10
-"""Bytes of standard output, or of standard error, that travel in a message; longer ones go as outputs."""
+"""Bytes of standard output, or of standard error, that travel in a message; longer ones go as
+outputs.
+"""
 
 MAX_WORKS = 2_000
 """Works in one submission message; a client splits longer sweeps."""
@@ -28,7 +31,7 @@ class Message:
     verb: ClassVar[str] = ""
 
 
-# --- both ways, outside the numbering -------------------------------------------------------------------------------
+# --- both ways, outside the numbering -------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Challenge(Message):
     """Server, first: what it speaks, and the nonce that the proof must answer."""
 
     verb = "challenge"
-    versions: Tuple[int, ...]
+    versions: tuple[int, ...]
     server: str
     incarnation: int
     nonce: str
@@ -44,7 +47,9 @@ class Challenge(Message):
 
 @dataclass(frozen=True)
 class Held(Message):
-    """A task that a worker has, running or waiting there or with its result not acknowledged yet (part of hello)."""
+    """A task that a worker has, running or waiting there or with its result not acknowledged yet
+    (part of hello).
+    """
 
     task: str
     epoch: int
@@ -55,10 +60,12 @@ class Held(Message):
 class Hello(Message):
     """Peer, first: who it is, and what it saw last.
 
-    ``kind`` is ``client``, ``worker`` or ``pilot``; ``identity`` is the UID of a token, or the stamp of a pilot; ``proof`` is the hex
-    HMAC-SHA256 under the secret's SHA-256 (see :mod:`desktopgrid.wire.proof`). ``session`` is a name that the peer chose for its
-    numbering, ``seen`` the highest message of the server that it handled there. Workers add their host and the tasks
-    they hold; a pilot at first contact (``proved_by`` = ``enrolment``) also the ``key`` that it will prove itself by from then on.
+    ``kind`` is ``client``, ``worker`` or ``pilot``; ``identity`` is the UID of a token, or the
+    stamp of a pilot; ``proof`` is the hex HMAC-SHA256 under the secret's SHA-256 (see
+    :mod:`desktopgrid.wire.proof`). ``session`` is a name that the peer chose for its numbering,
+    ``seen`` the highest message of the server that it handled there. Workers add their host and the
+    tasks they hold; a pilot at first contact (``proved_by`` = ``enrolment``) also the ``key`` that
+    it will prove itself by from then on.
     """
 
     verb = "hello"
@@ -70,18 +77,19 @@ class Hello(Message):
     seen: int = 0
     software: str = ""
     host: Optional[str] = None
-    facts: Optional[Dict[str, Any]] = None
+    facts: Optional[dict[str, Any]] = None
     lifetime: Optional[int] = None
-    held: Tuple[Held, ...] = ()
+    held: tuple[Held, ...] = ()
     proved_by: str = "token"
     key: str = ""
 
 
 @dataclass(frozen=True)
 class Welcome(Message):
-    """Server: the peer is who it says. ``seen`` is the highest message of the peer that the server handled in this session; the peer sends
-    again what is above it. ``resumed`` false: the server has no memory of the session and numbers anew.
-    ``alive_period`` is in seconds and the server's to set. ``ticket`` authorises the session's HTTPS transfers.
+    """Server: the peer is who it says. ``seen`` is the highest message of the peer that the server
+    handled in this session; the peer sends again what is above it. ``resumed`` false: the server
+    has no memory of the session and numbers anew. ``alive_period`` is in seconds and the server's
+    to set. ``ticket`` authorises the session's HTTPS transfers.
     """
 
     verb = "welcome"
@@ -95,7 +103,9 @@ class Welcome(Message):
 
 @dataclass(frozen=True)
 class Refused(Message):
-    """Server, last: why the connection is closed. ``retry_after`` in seconds, 0 when trying again is useless."""
+    """Server, last: why the connection is closed. ``retry_after`` in seconds, 0 when trying again
+    is useless.
+    """
 
     verb = "refused"
     code: str
@@ -103,12 +113,14 @@ class Refused(Message):
     retry_after: float = 0.0
 
 
-# --- worker to server ------------------------------------------------------------------------------------------------
+# --- worker to server -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Alive(Message):
-    """A worker says that it lives; renews the lease of its host and so of its tasks. ``free_disk_mib`` is what is left."""
+    """A worker says that it lives; renews the lease of its host and so of its tasks.
+    ``free_disk_mib`` is what is left.
+    """
 
     verb = "alive"
     load: float = 0.0
@@ -126,7 +138,9 @@ class Started(Message):
 
 @dataclass(frozen=True)
 class Registered(Message):
-    """A worker registers a job that it runs once more, so that the registry stays true (JobMon). Durable when acknowledged."""
+    """A worker registers a job that it runs once more, so that the registry stays true (JobMon).
+    Durable when acknowledged.
+    """
 
     verb = "registered"
     task: str
@@ -146,9 +160,10 @@ class Stored(Message):
 class Finished(Message):
     """A worker is through with ``task``, and keeps the result until this is acknowledged.
 
-    ``outcome``: ``completed`` (the program ended by itself; ``exit_code``, negative for a signal), ``limit`` (it broke a limit; the work's own
-    fault), ``failed`` (the host could not run it: staging, spawning; another host may), ``aborted`` (stopped because the
-    server said so). ``usage``: wall, user, system in seconds, peak memory in KiB.
+    ``outcome``: ``completed`` (the program ended by itself; ``exit_code``, negative for a signal),
+    ``limit`` (it broke a limit; the work's own fault), ``failed`` (the host could not run it:
+    staging, spawning; another host may), ``aborted`` (stopped because the server said so).
+    ``usage``: wall, user, system in seconds, peak memory in KiB.
     """
 
     verb = "finished"
@@ -159,13 +174,15 @@ class Finished(Message):
     reason: str = ""
     stdout: bytes = b""
     stderr: bytes = b""
-    outputs: Tuple[Stored, ...] = ()
-    usage: Tuple[float, float, float, int] = (0.0, 0.0, 0.0, 0)
+    outputs: tuple[Stored, ...] = ()
+    usage: tuple[float, float, float, int] = (0.0, 0.0, 0.0, 0)
 
 
 @dataclass(frozen=True)
 class Returned(Message):
-    """A worker gives ``task`` back unfinished (recalled, draining, told to go); it is rescheduled at once, and nobody's fault."""
+    """A worker gives ``task`` back unfinished (recalled, draining, told to go); it is rescheduled
+    at once, and nobody's fault.
+    """
 
     verb = "returned"
     task: str
@@ -189,7 +206,7 @@ class Bye(Message):
     reason: str = ""
 
 
-# --- server to worker ------------------------------------------------------------------------------------------------
+# --- server to worker -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -206,8 +223,9 @@ class File(Message):
 class Assign(Message):
     """The server gives a worker a task. It runs it when a slot is free, oldest first.
 
-    ``executable`` is the program; ``env`` zips are unpacked in the task's directory; ``inputs`` lie there under their names.
-    ``wall_time`` in seconds, ``memory_mib`` and ``disk_mib`` are limits where they are not 0. ``for_user`` is the work's owner, for the log.
+    ``executable`` is the program; ``env`` zips are unpacked in the task's directory; ``inputs`` lie
+    there under their names. ``wall_time`` in seconds, ``memory_mib`` and ``disk_mib`` are limits
+    where they are not 0. ``for_user`` is the work's owner, for the log.
     """
 
     verb = "assign"
@@ -216,22 +234,24 @@ class Assign(Message):
     work: str
     application: str
     executable: File
-    arguments: Tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
     stdin: Optional[File] = None
     env: Optional[File] = None
-    inputs: Tuple[File, ...] = ()
-    variables: Tuple[Tuple[str, str], ...] = ()
-    outputs: Tuple[str, ...] = ("*",)
+    inputs: tuple[File, ...] = ()
+    variables: tuple[tuple[str, str], ...] = ()
+    outputs: tuple[str, ...] = ("*",)
     cores: int = 1
     memory_mib: int = 0
     disk_mib: int = 0
-    wall_time: int = 86_400
+    wall_time: int = 0
     for_user: str = ""
 
 
 @dataclass(frozen=True)
 class Abandon(Message):
-    """The server wants no result of ``task``: stop it, and forget it without an answer if it is unknown."""
+    """The server wants no result of ``task``: stop it, and forget it without an answer if it is
+    unknown.
+    """
 
     verb = "abandon"
     task: str
@@ -241,7 +261,9 @@ class Abandon(Message):
 
 @dataclass(frozen=True)
 class Recall(Message):
-    """The server wants ``task`` back if it has not started; the worker answers ``returned``, or nothing if it runs already."""
+    """The server wants ``task`` back if it has not started; the worker answers ``returned``, or
+    nothing if it runs already.
+    """
 
     verb = "recall"
     task: str
@@ -256,25 +278,27 @@ class Drain(Message):
     reason: str = ""
 
 
-# --- client to server: requests, each answered by `reply` or `failure` ------------------------------------------------
+# --- client to server: requests, each answered by `reply` or `failure` ----------------------------
 
 
 class Request(Message):
-    """What a client asks; named by (session, sequence), so that asking again has no second effect."""
+    """What a client asks; named by (session, sequence), so asking again has no second effect."""
 
 
 @dataclass(frozen=True)
 class Submit(Request):
-    """Submit works of one description, one an entry of ``arguments``. The first is ``uid``-``first``, or ``uid`` itself if ``single``.
+    """Submit works of one description, one an entry of ``arguments``. The first is
+    ``uid``-``first``, or ``uid`` itself if ``single``.
 
-    ``description`` has the fields of model.objects.Description, the application by UID or name. ``watch``: tell me (``ended``) what becomes of them.
-    Reply: {"works": how many, "runs_on": a sentence on which workers may take them}.
+    ``description`` has the fields of model.objects.Description, the application by UID or name.
+    ``watch``: tell me (``ended``) what becomes of them. Reply: {"works": how many, "runs_on": a
+    sentence on which workers may take them}.
     """
 
     verb = "submit"
     uid: str
-    description: Dict[str, Any]
-    arguments: Tuple[Tuple[str, ...], ...] = ((),)
+    description: dict[str, Any]
+    arguments: tuple[tuple[str, ...], ...] = ((),)
     first: int = 0
     single: bool = False
     watch: bool = False
@@ -282,10 +306,12 @@ class Submit(Request):
 
 @dataclass(frozen=True)
 class Watch(Request):
-    """Tell me what becomes of these works or submissions. Reply: {"ended": [...], "open": [...]}: the present; later ones come as ``ended``."""
+    """Tell me what becomes of these works or submissions. Reply: {"ended": [...], "open": [...]}:
+    the present; later ones come as ``ended``.
+    """
 
     verb = "watch"
-    works: Tuple[str, ...] = ()
+    works: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -293,31 +319,33 @@ class Cancel(Request):
     """Take back works, or all works of a submission. Reply: {"aborted": [...], "final": [...]}."""
 
     verb = "cancel"
-    works: Tuple[str, ...]
+    works: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class ListObjects(Request):
     """List objects of a kind that the caller may read, a page at a time, newest first.
 
-    ``kind``: works tasks hosts apps datas users groups usergroups sessions sites pilots. ``uids``, ``where`` (field = value) narrow it.
-    Reply: {"rows": [...], "next": token or null}.
+    ``kind``: works tasks hosts apps datas users groups usergroups sessions sites pilots. ``uids``,
+    ``where`` (field = value) narrow it. Reply: {"rows": [...], "next": token or null}.
     """
 
     verb = "list"
     kind: str
-    uids: Tuple[str, ...] = ()
-    where: Dict[str, Any] = field(default_factory=dict)
+    uids: tuple[str, ...] = ()
+    where: dict[str, Any] = field(default_factory=dict)
     limit: int = 1_000
     after: Optional[str] = None
 
 
 @dataclass(frozen=True)
 class GetResults(Request):
-    """The results of works. Reply: {"results": [...]} with model.objects.Result's fields, stdout and stderr as base64."""
+    """The results of works. Reply: {"results": [...]} with model.objects.Result's fields, stdout
+    and stderr as base64.
+    """
 
     verb = "results"
-    works: Tuple[str, ...]
+    works: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -337,9 +365,11 @@ class Stats(Request):
 
 @dataclass(frozen=True)
 class SendApplication(Request):
-    """Insert an application, or another platform's executable of it; ``data`` is a data that the caller may read.
+    """Insert an application, or another platform's executable of it; ``data`` is a data that the
+    caller may read.
 
-    Reply: {"uid", "name", "rights"}."""
+    Reply: {"uid", "name", "rights"}.
+    """
 
     verb = "sendapp"
     uid: str
@@ -352,7 +382,9 @@ class SendApplication(Request):
 
 @dataclass(frozen=True)
 class SendData(Request):
-    """Announce a data; its content is then PUT to /v1/datas/UID. Reply: {"uid", "available"}: true if the server has such content already."""
+    """Announce a data; its content is then PUT to /v1/datas/UID. Reply: {"uid", "available"}: true
+    if the server has such content already.
+    """
 
     verb = "senddata"
     uid: str
@@ -378,9 +410,11 @@ class SendUser(Request):
 
 @dataclass(frozen=True)
 class SendToken(Request):
-    """A new token for a user: its id is ``uid``, ``verifier`` the hex SHA-256 of a secret that only the sender knows.
+    """A new token for a user: its id is ``uid``, ``verifier`` the hex SHA-256 of a secret that only
+    the sender knows.
 
-    Reply: {"uid"}. For oneself, or by a super user for a worker identity."""
+    Reply: {"uid"}. For oneself, or by a super user for a worker identity.
+    """
 
     verb = "sendtoken"
     uid: str
@@ -391,7 +425,9 @@ class SendToken(Request):
 
 @dataclass(frozen=True)
 class SendGroup(Request):
-    """Insert a session, a group of works or a user group: ``kind`` is ``session``, ``group`` or ``usergroup``. Reply: {"uid", "name"}."""
+    """Insert a session, a group of works or a user group: ``kind`` is ``session``, ``group`` or
+    ``usergroup``. Reply: {"uid", "name"}.
+    """
 
     verb = "sendgroup"
     uid: str
@@ -401,15 +437,19 @@ class SendGroup(Request):
 
 @dataclass(frozen=True)
 class Remove(Request):
-    """Remove objects of any kind; works that are open are cancelled first. Reply: {"removed": [...]}."""
+    """Remove objects of any kind; works that are open are cancelled first. Reply: {"removed":
+    [...]}.
+    """
 
     verb = "remove"
-    uids: Tuple[str, ...]
+    uids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Revoke(Request):
-    """Revoke a user or a token: its sessions end now and its workers' tasks are rescheduled. Reply: {"revoked": uid}."""
+    """Revoke a user or a token: its sessions end now and its workers' tasks are rescheduled. Reply:
+    {"revoked": uid}.
+    """
 
     verb = "revoke"
     uid: str
@@ -417,35 +457,41 @@ class Revoke(Request):
 
 @dataclass(frozen=True)
 class SubmitPilots(Request):
-    """Record pilots for a site within its caps, all or none. ``pilots``: stamp -> hex SHA-256 of an enrolment secret made by the caller.
+    """Record pilots for a site within its caps, all or none. ``pilots``: stamp -> hex SHA-256 of an
+    enrolment secret made by the caller.
 
-    ``queue_limit`` and ``wall_time`` in seconds bound how long the secret is good for. Reply: {"site": {...}, "stamps": [...]}.
+    ``queue_limit`` and ``wall_time`` in seconds bound how long the secret is good for. Reply:
+    {"site": {...}, "stamps": [...]}.
     """
 
     verb = "submitpilots"
     site: str
-    pilots: Dict[str, str]
+    pilots: dict[str, str]
     queue_limit: int = 86_400
     wall_time: int = 86_400
 
 
 @dataclass(frozen=True)
 class PilotReport(Request):
-    """What a site says of our pilots: stamp -> {"status", "reference", "reason"}. Reply: {"stamps": status now}."""
+    """What a site says of our pilots: stamp -> {"status", "reference", "reason"}. Reply: {"stamps":
+    status now}.
+    """
 
     verb = "pilotreport"
-    pilots: Dict[str, Dict[str, str]]
+    pilots: dict[str, dict[str, str]]
 
 
 @dataclass(frozen=True)
 class DrainPilots(Request):
-    """First phase of removal: the pilots' workers take no more tasks. Reply: {stamp: "idle" | "busy" | "gone"}."""
+    """First phase of removal: the pilots' workers take no more tasks. Reply: {stamp: "idle" |
+    "busy" | "gone"}.
+    """
 
     verb = "drainpilots"
-    stamps: Tuple[str, ...]
+    stamps: tuple[str, ...]
 
 
-# --- server to client ------------------------------------------------------------------------------------------------
+# --- server to client -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -454,7 +500,7 @@ class Reply(Message):
 
     verb = "reply"
     to: int
-    body: Dict[str, Any] = field(default_factory=dict)
+    body: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -469,7 +515,9 @@ class Failure(Message):
 
 @dataclass(frozen=True)
 class Ended(Message):
-    """A watched work is through; small output comes along, the rest stands under the server's results."""
+    """A watched work is through; small output comes along, the rest stands under the server's
+    results.
+    """
 
     verb = "ended"
     work: str
@@ -478,5 +526,5 @@ class Ended(Message):
     reason: str = ""
     stdout: bytes = b""
     stderr: bytes = b""
-    outputs: Tuple[Stored, ...] = ()
+    outputs: tuple[Stored, ...] = ()
     host: str = ""

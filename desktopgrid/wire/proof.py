@@ -1,6 +1,7 @@
 """How a peer shows that it has a secret without sending it: HMAC over the server's nonce.
 
-A secret is 32 random bytes, written in hex. Who checks keeps only its SHA-256, the *verifier*, and that is the HMAC's key.
+A secret is 32 random bytes, written in hex. Who checks keeps only its SHA-256, the *verifier*, and
+that is the HMAC's key.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ def prove(secret: str, nonce: str, kind: str, identity: str, session: str) -> st
     return _proof(verifier_of(secret), nonce, kind, identity, session)
 
 
-def is_proved(verifier: str, proof: str, nonce: str, kind: str, identity: str, session: str) -> bool:
+def is_proved(
+    verifier: str, proof: str, nonce: str, kind: str, identity: str, session: str
+) -> bool:
     """Whether ``proof`` was made with the secret behind ``verifier`` for this handshake."""
     return hmac.compare_digest(_proof(verifier, nonce, kind, identity, session), proof)
 

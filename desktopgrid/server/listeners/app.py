@@ -47,7 +47,9 @@ def status_of(error: GridError) -> int:
 async def answer_errors(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """An error is an answer with its code and reason; what we did not foresee is logged, and says nothing to the peer."""
+    """An error is an answer with its code and reason; what we did not foresee is logged, and says
+    nothing to the peer.
+    """
     started = time.monotonic()
     status = 500
     try:

@@ -1,4 +1,6 @@
-"""The doors for files: contents of datas in and out, outputs of tasks in, outputs of works out (docs/protocol.md)."""
+"""The doors for files: contents of datas in and out, outputs of tasks in, outputs of works out
+(docs/protocol.md).
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ def _readable(service: Service, peer: Peer, uid: str) -> Data:
 
 
 def _is_needed(grid: Grid, host: str, uid: str) -> bool:
-    """Whether a task of ``host`` needs the data: who may run a work may read what it needs (manual, 3.2)."""
+    """Whether a task of ``host`` needs the data: who may run a work may read what it needs (manual,
+    3.2).
+    """
     state = grid.scheduler.hosts.get(host)
     if state is None:
         return False
@@ -74,7 +78,7 @@ def _is_needed(grid: Grid, host: str, uid: str) -> bool:
     return False
 
 
-# --- datas --------------------------------------------------------------------------------------------------------
+# --- datas ----------------------------------------------------------------------------------------
 
 
 async def head_data(request: web.Request) -> web.Response:
@@ -118,7 +122,7 @@ def _arrived(grid: Grid, data: Data, out: Outcome) -> None:
     data_arrived(grid, whole, utc_now(), out)
 
 
-# --- outputs ------------------------------------------------------------------------------------------------------
+# --- outputs --------------------------------------------------------------------------------------
 
 
 async def put_output(request: web.Request) -> web.Response:
@@ -154,7 +158,7 @@ async def get_output(request: web.Request) -> web.StreamResponse:
     raise UnknownObject(f"work {work} has no output {name!r} that you may see")
 
 
-# --- contents -----------------------------------------------------------------------------------------------------
+# --- contents -------------------------------------------------------------------------------------
 
 
 def _content(request: web.Request, sha256: str) -> web.FileResponse:
@@ -174,7 +178,9 @@ def _range(text: str) -> tuple[int, int, int]:
 
 
 async def _receive(request: web.Request, name: str, sha256: str, size: int) -> web.Response:
-    """Store the body as (a part of) the upload ``name``: 201 whole and durable, 202 go on, 409 not from there, 422 wrong, 507 no room."""
+    """Store the body as (a part of) the upload ``name``: 201 whole and durable, 202 go on, 409 not
+    from there, 422 wrong, 507 no room.
+    """
     service: Service = request.app["service"]
     store: Store = request.app["store"]
     text = request.headers.get("Content-Range")

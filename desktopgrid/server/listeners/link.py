@@ -6,7 +6,7 @@ import asyncio
 import logging
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
@@ -42,16 +42,18 @@ def challenge(service: Service) -> tuple[m.Challenge, str]:
 
 
 def read_hello(frame: bytes) -> m.Hello:
-    """The hello in a peer's first frame; raises RemoteProtocolError, also where no version is in common."""
+    """The hello in a peer's first frame; raises RemoteProtocolError, also where no version is in
+    common.
+    """
     _, raws = CODEC.split(frame)
     if len(raws) != 1 or raws[0][0] != m.Hello.verb or raws[0][1]:
         raise RemoteProtocolError("the first frame says hello and nothing else")
-    hello = CODEC.body(m.Hello, raws[0][2])
-    assert isinstance(hello, m.Hello), "the codec makes what it was asked for"
+    hello = cast(m.Hello, CODEC.body(m.Hello, raws[0][2]))
     if hello.version not in m.VERSIONS:
         spoken = ", ".join(str(version) for version in m.VERSIONS)
         raise VersionRefused(
-            f"the server speaks protocol version {spoken}, the peer ({hello.software}) {hello.version}"
+            f"the server speaks protocol version {spoken},"
+            f" the peer ({hello.software}) {hello.version}"
         )
     if not 8 <= len(hello.session) <= 64 or not hello.session.isalnum():
         raise RemoteProtocolError("a session's name has 8 to 64 letters and digits")
@@ -65,7 +67,9 @@ class VersionRefused(RemoteProtocolError):
 
 
 COME_BACK = {"unavailable": 2.0, "lost": 1.0, "limit-exceeded": 5.0}
-"""Seconds after which a peer that was refused with this code is welcome again; any other code is final."""
+"""Seconds after which a peer that was refused with this code is welcome again; any other code is
+final.
+"""
 
 
 def goodbye(code: str, reason: str) -> m.Refused:
@@ -82,7 +86,9 @@ def refusal(error: GridError) -> m.Refused:
 
 
 def writer(transport: asyncio.Transport) -> Callable[[bytes], None]:
-    """Writes a frame as one binary WebSocket message. aiohttp's own writer is a coroutine, and the journal's news come outside of any."""
+    """Writes a frame as one binary WebSocket message. aiohttp's own writer is a coroutine, and the
+    journal's news come outside of any.
+    """
 
     def send(frame: bytes) -> None:
         if transport.is_closing():
@@ -107,8 +113,7 @@ async def link(request: web.Request) -> web.WebSocketResponse:
     service: Service = request.app["service"]
     socket = web.WebSocketResponse(max_msg_size=m.MAX_FRAME + 1, compress=False, timeout=5.0)
     await socket.prepare(request)
-    assert request.transport is not None, "the upgrade has just been answered"
-    send = writer(request.transport)
+    send = writer(cast(asyncio.Transport, request.transport))
     peer: Peer | None = None
     try:
         peer = await _shake_hands(service, socket, send)

@@ -1,4 +1,4 @@
-"""The doors that need no session: logging in with a password, and asking whether the server serves."""
+"""The doors that need no session: logging in with a password, and asking for the status."""
 
 from __future__ import annotations
 

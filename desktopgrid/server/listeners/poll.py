@@ -1,4 +1,6 @@
-"""The door for peers behind proxies that break WebSockets: the same frames, one in and one out a POST (docs/protocol.md)."""
+"""The door for peers behind proxies that break WebSockets: the same frames, one in and one out a
+POST (docs/protocol.md).
+"""
 
 from __future__ import annotations
 
@@ -78,9 +80,7 @@ class PollLink:
     async def post(self, frame: bytes, wait: float) -> bytes:
         """Handle ``frame`` and give the next one back, or an empty one after ``wait`` seconds."""
         self._expiry.cancel()
-        self._expiry = asyncio.get_running_loop().call_later(
-            LONGEST_WAIT + GONE_AFTER, self.end
-        )
+        self._expiry = asyncio.get_running_loop().call_later(LONGEST_WAIT + GONE_AFTER, self.end)
         self._waiting_for += 1
         mine = self._waiting_for
         self._news.set()  # an earlier POST that still waits ends its waiting
@@ -126,7 +126,9 @@ async def poll(request: web.Request) -> web.Response:
         return web.Response(body=plain_frame(first), headers={LINK_HEADER: name})
     link = service.poll_links.get(name)
     if link is None:
-        return web.json_response({"code": "gone", "reason": "the link is gone; start again"}, status=410)
+        return web.json_response(
+            {"code": "gone", "reason": "the link is gone; start again"}, status=410
+        )
     try:
         wait = max(0.0, min(LONGEST_WAIT, float(request.headers.get(WAIT_HEADER, "0"))))
     except ValueError:

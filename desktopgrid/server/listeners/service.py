@@ -1,7 +1,8 @@
-"""The server as its doors see it: the core, the database's threads, and what happens when a commit fails.
+"""The server as its doors see it: the core, the database's threads, and what happens when a commit
+fails.
 
-All of this runs in the event loop's thread but for what is handed to threads: the journal's writer, readers of the database, argon2
-and the matcher.
+All of this runs in the event loop's thread but for what is handed to threads: the journal's writer,
+readers of the database, argon2 and the matcher.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import socket
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from argon2 import PasswordHasher
@@ -91,7 +94,7 @@ class Service:
             raise Unavailable(self._trouble)
         return self._core
 
-    # --- life ---------------------------------------------------------------------------------------------------------
+    # --- life -------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Take the shard, load the grid and look after it from now on."""
@@ -124,11 +127,15 @@ class Service:
 
         journal = Journal(
             write,  # type: ignore[arg-type]
-            lambda position: self._loop.call_soon_threadsafe(self._durable, core, position) and None,
-            lambda error: self._loop.call_soon_threadsafe(self._fail, core, error) and None,
+            lambda position: self._soon(self._durable, core, position),
+            lambda error: self._soon(self._fail, core, error),
         )
         core = Core(grid, journal, recorded)
         return core
+
+    def _soon(self, do: Callable[..., None], *args: Any) -> None:
+        """From another thread: have ``do`` done in the loop's."""
+        self._loop.call_soon_threadsafe(do, *args)
 
     def _durable(self, core: Core, position: int) -> None:
         if core is self._core or self._is_stopping:
@@ -137,7 +144,9 @@ class Service:
             self._room.set()
 
     def _fail(self, core: Core, error: Exception) -> None:
-        """A commit failed: answer nobody, forget what memory believes, load the database again (DESIGN.md, section 3)."""
+        """A commit failed: answer nobody, forget what memory believes, load the database again
+        (DESIGN.md, section 3).
+        """
         if core is not self._core:
             return
         self._core = None
@@ -179,7 +188,7 @@ class Service:
             await asyncio.sleep(max(0.2, min(5.0, self.policy.alive_period / 4)))
             if self._core is not None:
                 now = utc_now()
-                self._core.change(lambda grid, out, now=now: upkeep.look_after(grid, now, out))
+                self._core.change(partial(_look_after, now))
                 self._core.forget_idle(now)
                 self._judge_soon()
 
@@ -192,7 +201,9 @@ class Service:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            logger.error("A duty of the server ended: %s", task.exception(), exc_info=task.exception())
+            logger.error(
+                "A duty of the server ended: %s", task.exception(), exc_info=task.exception()
+            )
 
     async def in_thread(self, pool: ThreadPoolExecutor, do: Callable[..., T], *args: Any) -> T:
         """What ``do`` gives, which waits for something, in a thread of ``pool``."""
@@ -201,10 +212,10 @@ class Service:
     async def until_durable(self) -> None:
         """Everything decided so far is on disk."""
         future = self._loop.create_future()
-        self.core.when_durable(lambda: future.done() or future.set_result(None))
+        self.core.when_durable(partial(_resolve, future))
         await future
 
-    # --- sessions -----------------------------------------------------------------------------------------------------
+    # --- sessions ---------------------------------------------------------------------------------
 
     async def open(self, hello: m.Hello, nonce: str) -> tuple[Peer, m.Welcome]:
         """The session that ``hello`` opens; raises a GridError. It is durable when this returns."""
@@ -298,7 +309,7 @@ class Service:
         except MatcherUnavailable as error:
             raise Unavailable(f"requirements cannot be judged now: {error}") from error
 
-    # --- requirements -------------------------------------------------------------------------------------------------
+    # --- requirements -----------------------------------------------------------------------------
 
     def _judge_soon(self) -> None:
         if not self._is_judging and self._core is not None and self._core.grid.scheduler.unjudged:
@@ -316,7 +327,7 @@ class Service:
                 ads = [attributes_of(core.grid.known_hosts[uid]) for uid in uids]
                 verdicts = await self.in_thread(self._judges, self._verdicts, text, ads)
                 judged = {(text, uid): ok for uid, ok in zip(uids, verdicts, strict=True)}
-                core.change(lambda grid, out, judged=judged: _judged(grid, judged, out))
+                core.change(partial(_judged, judged))
         finally:
             self._is_judging = False
 
@@ -327,10 +338,12 @@ class Service:
             logger.warning("Requirements %r match no host: %s", text[:200], error)
             return [False] * len(ads)
 
-    # --- users --------------------------------------------------------------------------------------------------------
+    # --- users ------------------------------------------------------------------------------------
 
     async def check_password(self, login: str, password: str) -> User:
-        """The user with this login and password; raises NotAuthenticated, after the same time whatever was wrong."""
+        """The user with this login and password; raises NotAuthenticated, after the same time
+        whatever was wrong.
+        """
         grid = self.core.grid
         user = grid.user_named(login)
         credential = grid.credentials.get(user.uid) if user is not None else None
@@ -350,6 +363,15 @@ class Service:
 _NOBODYS = PasswordHasher().hash("nobody has this password")
 
 
-def _judged(grid: Grid, judged: dict[tuple[str, str], bool], out: Outcome) -> None:
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _look_after(now: datetime, grid: Grid, out: Outcome) -> None:
+    upkeep.look_after(grid, now, out)
+
+
+def _judged(judged: dict[tuple[str, str], bool], grid: Grid, out: Outcome) -> None:
     grid.scheduler.judge(judged)
     offer(grid, utc_now(), out)

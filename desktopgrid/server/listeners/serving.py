@@ -1,4 +1,6 @@
-"""The server as a process: opens the port, serves until it is told to stop, and leaves nothing unfinished."""
+"""The server as a process: opens the port, serves until it is told to stop, and leaves nothing
+unfinished.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +32,14 @@ FILES_BESIDE_CONNECTIONS = 512
 """Files that the server has open beside its connections: database, datas, logs."""
 BACKLOG = 4096
 SWITCH_INTERVAL = 0.0005
-"""Seconds for which a thread may keep the interpreter. The journal's writer takes it once a row; with the default of 5 ms a busy event loop
-would stretch a commit of 100 rows to half a second."""
+"""Seconds for which a thread may keep the interpreter. The journal's writer takes it once a row;
+with the default of 5 ms a busy event loop would stretch a commit of 100 rows to half a second.
+"""
 
 
 def serve(home: Home, on_ready: Callable[[str], None]) -> int:
-    """Serve the grid in ``home`` until SIGTERM or SIGINT; ``on_ready`` is called with the address once the port is open.
+    """Serve the grid in ``home`` until SIGTERM or SIGINT; ``on_ready`` is called with the address
+    once the port is open.
 
     Raises Unavailable if another server has the grid, or the port is taken.
     """
@@ -55,7 +59,7 @@ def raise_file_limit(connections: int) -> None:
     except (ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         logger.warning(
-            "The limit of open files is %d, which is enough for %d connections, not for max_connections = %d;"
+            "The limit of open files is %d, enough for %d connections, not for %d;"
             " raise it with `ulimit -n %d` or LimitNOFILE=",
             hard,
             max(0, hard - FILES_BESIDE_CONNECTIONS),
@@ -138,8 +142,11 @@ async def _open_port(runner: web.AppRunner, home: Home) -> int:
 def _listen_to_signals() -> asyncio.Future[str]:
     """The signal that tells us to stop, once it has come."""
     told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def tell(name: str) -> None:
+        if not told.done():
+            told.set_result(name)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(
-            number, lambda name=number.name: told.done() or told.set_result(name)
-        )
+        asyncio.get_running_loop().add_signal_handler(number, tell, number.name)
     return told

@@ -73,7 +73,12 @@ def test_the_watcher_is_told_with_the_result(grid: GridUnderTest) -> None:
     grid.ask(m.Submit("u1", {"application": "app"}, single=True, watch=True))
     grid.finishes(state, stdout=b"42", exit_code=3)
     (ended,) = grid.pushes(m.Ended)
-    assert (ended.work, ended.status, ended.exit_code, ended.stdout) == ("u1", "COMPLETED", 3, b"42")
+    assert (ended.work, ended.status, ended.exit_code, ended.stdout) == (
+        "u1",
+        "COMPLETED",
+        3,
+        b"42",
+    )
 
 
 @pytest.mark.feature("XW-ARC-2")
@@ -168,7 +173,7 @@ def test_the_works_of_a_silent_host_run_elsewhere(grid: GridUnderTest) -> None:
     assert list(other.tasks) == [f"{work}.2"]
 
 
-def test_a_worker_back_after_its_lease_is_registered_again_and_told_to_drop_what_is_not_its_any_more(
+def test_a_worker_back_after_its_lease_is_registered_again_and_drops_what_is_not_its(
     grid: GridUnderTest,
 ) -> None:
     state = grid.arrives("desk1")
