@@ -195,11 +195,12 @@ class Agent:
 
     def prepare(self) -> None:
         """End what an earlier worker left running here, and remove its tasks' directories."""
-        count = leftovers.end_earlier(self.directory.host, self.directory.left_running())
+        directory = self.directory
+        count = leftovers.end_earlier(directory.host, directory.left_running(), directory.slots)
         if count:
             logger.warning("Killed %d processes that an earlier worker had left", count)
-        self.directory.forget_running()
-        remove_tree(self.directory.slots)
+        directory.forget_running()
+        remove_tree(directory.slots)
         self._runners = [Runner(self, number) for number in range(self.host.capacity.cores)]
 
     def hear_signals(self) -> None:
@@ -325,7 +326,7 @@ class Agent:
             return
         try:
             # Where more is to do here, the server need not hear of each end at once.
-            number = self._link.say(action.message, bool(self._ready))
+            number = self._link.say(action.message, self.worker.slots.has_more)
         except LimitExceeded as error:
             # The server is slow to acknowledge; this thread must not wait for it, it may be the one that hears it.
             logger.warning("Kept a %s back: %s", action.message.verb, error)

@@ -139,7 +139,7 @@ def _run(commands: dict[str, object], parsed: argparse.Namespace, is_pilot: bool
         settings = _settings(parsed, is_pilot)
         return commands[parsed.command](settings)  # type: ignore[operator, no-any-return]
     except GridError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        print(f"{'pilot' if is_pilot else PROGRAM}: {error}", file=sys.stderr)
         return WRONG if isinstance(error, (ConfigurationError, WrongCommand)) else FAILED
 
 

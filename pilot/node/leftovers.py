@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 from pilot.node import processes
 from pilot.node.executor import HOST_VARIABLE, TASK_VARIABLE
@@ -90,13 +91,17 @@ class Leftovers:
         return bool(suspected & running)
 
 
-def end_earlier(host: str, records: Iterable[Running]) -> int:
-    """End what an earlier worker of this ``host`` left running; how many processes that were."""
+def end_earlier(host: str, records: Iterable[Running], slots: Path) -> int:
+    """End what an earlier worker of this ``host`` left running; how many processes that were.
+
+    Such a process carries the host's name, is in a session that is on record, descends from one of these, or writes its output to
+    a file in ``slots``, the directory of tasks.
+    """
     records = list(records)
     ended: set[tuple[int, int]] = set()
     deadline = time.monotonic() + PATIENCE
     while True:
-        found = _of_earlier(host.encode(), records)
+        found = _of_earlier(host.encode(), records, f"{slots}/".encode())
         for one in found:
             processes.send(one, signal.SIGKILL)
             ended.add((one.pid, one.started))
@@ -105,12 +110,12 @@ def end_earlier(host: str, records: Iterable[Running]) -> int:
         time.sleep(PAUSE)
 
 
-def _of_earlier(host: bytes, records: list[Running]) -> list[Process]:
+def _of_earlier(host: bytes, records: list[Running], slots: bytes) -> list[Process]:
     everything = [one for one in processes.all_processes() if one.pid != os.getpid()]
     sessions = {record.pid for record in records if _is_leader_alive(record, everything)}
     found: dict[int, Process] = {}
     for one in everything:
-        if one.session in sessions or _mark_of(one) == host:
+        if one.session in sessions or _mark_of(one) == host or _writes_to(one, slots):
             found[one.pid] = one
             found.update((p.pid, p) for p in processes.descendants(one.pid, everything))
     found.pop(os.getpid(), None)
@@ -127,3 +132,12 @@ def _is_leader_alive(record: Running, everything: list[Process]) -> bool:
 
 def _mark_of(one: Process) -> bytes | None:
     return processes.environment_of(one.pid).get(HOST_VARIABLE.encode())
+
+
+def _writes_to(one: Process, directory: bytes) -> bool:
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):
+            path = os.readlink(f"{processes.PROC}/{one.pid}/fd/{descriptor}".encode())
+            if path.startswith(directory):
+                return True
+    return False

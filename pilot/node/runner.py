@@ -118,29 +118,36 @@ class Runner:
         try:
             while step is not None:
                 step = _own(self._carry_out(step, assign))
-        except Exception as error:
-            # A bug of ours must not cost the host a slot.
-            logger.exception("Could not deal with task %s", assign.task)
-            self.owner.failed(assign.epoch, Verdict("failed", f"a fault of the worker: {error!r}"))
         finally:
             self._clean_up()
 
     def _carry_out(self, step: Action, assign: m.Assign) -> list[Action]:
-        epoch = assign.epoch
         try:
-            if isinstance(step, Stage):
-                self._stage(assign)
-                return self.owner.staged(epoch)
-            if isinstance(step, Start):
-                ending = self._run(assign)
-                return self.owner.exited(epoch, ending)
-            outputs = self._store(assign)
-            return self.owner.stored(epoch, outputs)
+            tell = self._do(step, assign)
         except UnusableInput as error:
-            return self.owner.failed(epoch, Verdict("limit", str(error)))
+            verdict = Verdict("limit", str(error))
         except (GridError, OSError) as error:
             logger.warning("Could not run task %s: %s", assign.task, error)
-            return self.owner.failed(epoch, Verdict("failed", str(error)))
+            verdict = Verdict("failed", str(error))
+        except Exception as error:
+            # A bug of ours must not cost the host a slot.
+            logger.exception("Could not deal with task %s", assign.task)
+            verdict = Verdict("failed", f"a fault of the worker: {error!r}")
+        else:
+            return tell()
+        return self.owner.failed(assign.epoch, verdict)
+
+    def _do(self, step: Action, assign: m.Assign) -> Callable[[], list[Action]]:
+        """Do ``step``; gives back how the machine is told of it."""
+        owner, epoch = self.owner, assign.epoch
+        if isinstance(step, Stage):
+            self._stage(assign)
+            return lambda: owner.staged(epoch)
+        if isinstance(step, Start):
+            ending = self._run(assign)
+            return lambda: owner.exited(epoch, ending)
+        outputs = self._store(assign)
+        return lambda: owner.stored(epoch, outputs)
 
     def _stage(self, assign: m.Assign) -> None:
         sandbox = self.sandbox

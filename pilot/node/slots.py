@@ -187,6 +187,11 @@ class Slots:
         self.free_cores += task.assign.cores
         self.free_memory_mib += task.assign.memory_mib
 
+    @property
+    def has_more(self) -> bool:
+        """Whether a task waits for a slot."""
+        return bool(self._queue)
+
     def waiting(self) -> list[HostedTask]:
         """The tasks in the queue, oldest first."""
         return list(self._queue)
