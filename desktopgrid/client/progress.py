@@ -45,7 +45,8 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._shown_at is not None or not self._is_terminal:
+        # What was done at once needs no line.
+        if self._shown_at is not None:
             self._write()
         if self._is_terminal and self._width:
             self._stream.write("\n")

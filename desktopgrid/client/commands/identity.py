@@ -112,4 +112,4 @@ def token(shell: Shell, file: Path, kind: str, lifetime: int | None) -> None:
     identity.write(file)
     shell.output.result(str(file), {"file": str(file), "token": identity.identity})
     if kind == "worker":
-        shell.output.say(f"Next, on the worker's machine: xwworker console --identity {file.name}")
+        shell.output.say(f"Next, on the worker's machine: xwworker --identity {file.name} console")

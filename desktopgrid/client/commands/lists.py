@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import click
 
 from desktopgrid.client.commands.shell import Command, Shell, pass_shell
+from desktopgrid.client.replies import rights_of
+
+
+def readable(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with access rights as one writes them."""
+    return [{**row, "rights": f"{rights_of(row):#o}"} if "rights" in row else row for row in rows]
+
 
 LIMIT = click.option(
     "--limit", type=click.IntRange(1), default=1_000, show_default=True, help="At most so many."
@@ -37,7 +47,7 @@ def hosts(shell: Shell, limit: int) -> None:
 def apps(shell: Shell, limit: int) -> None:
     """List the applications that you may use."""
     columns = ("uid", "name", "owner", "rights", "platforms")
-    shell.output.rows("app", list(shell.grid.objects("apps", (), limit)), columns)
+    shell.output.rows("app", readable(shell.grid.objects("apps", (), limit)), columns)
 
 
 @click.command(cls=Command)
@@ -46,7 +56,7 @@ def apps(shell: Shell, limit: int) -> None:
 def datas(shell: Shell, limit: int) -> None:
     """List the datas that you may read."""
     columns = ("uid", "name", "owner", "rights", "size", "type", "is_available")
-    shell.output.rows("data", list(shell.grid.objects("datas", (), limit)), columns)
+    shell.output.rows("data", readable(shell.grid.objects("datas", (), limit)), columns)
 
 
 @click.command(cls=Command)

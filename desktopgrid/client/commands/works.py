@@ -107,9 +107,12 @@ def works(
 def tasks(shell: Shell, names: tuple[str, ...], limit: int) -> None:
     """List tasks, the executions of works.
 
-    All that you may see, or those of the works named.
+    All that you may see, or those of the works or submissions named.
     """
-    rows = list(shell.grid.objects("tasks", list(shell.names(names)), limit))
+    wanted = list(shell.names(names))
+    rows = list(shell.grid.objects("tasks", wanted, limit))
+    if wanted and not rows:
+        rows = list(shell.grid.objects("tasks", list(shell.grid.works_of(wanted)), limit))
     columns = ("uid", "status", "host", "exit_code", "wall", "started_at", "ended_at", "reason")
     shell.output.rows("task", rows, columns)
 
