@@ -144,6 +144,7 @@ class LinkServer:
         self.peers: dict[str, Peer] = {}
         self.forgotten: list[m.Message] = []
         self.hellos: list[m.Hello] = []
+        self.frames: list[bytes] = []
         self.doors: list[str] = []
         self.datas: dict[str, Stored] = {}
         self.alive_period = 30.0
@@ -315,6 +316,7 @@ class LinkServer:
 
     def _hear(self, peer: Peer, frame: bytes) -> None:
         exchange = peer.exchange
+        self.frames.append(frame)
         for number, message in exchange.receive(frame):
             if number:
                 peer.heard.append(message)

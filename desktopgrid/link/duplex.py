@@ -112,7 +112,7 @@ class Duplex:
         for opcode, payload in events:
             if opcode in (websocket.BINARY, websocket.TEXT):
                 frames.append(payload)
-            elif opcode == websocket.PING:
+            elif opcode == websocket.PING and not self._stream.is_full:
                 self._stream.write(websocket.frame(payload, websocket.PONG))
             elif opcode == websocket.CLOSE:
                 return self._ended(frames, payload)

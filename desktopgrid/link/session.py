@@ -49,6 +49,9 @@ or request and cost no frame.
 MAX_ACKS_DUE = 256
 """Messages heard after which an acknowledgement waits no longer."""
 
+BURST = 8
+"""Frames that a thread sends before it leaves what others add to the link's thread."""
+
 SILENT_PERIODS = 3
 """Alive periods without a byte from the server after which the connection is dead."""
 
@@ -99,10 +102,7 @@ class Link:
         self._dialler = Dialler(hello, software, proxy, os.environ)
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._awaited = threading.Condition(self._lock)
-        self._is_company_awaited = False  # something unsent waits for company
-        self._is_flusher_idle = False
-        self._flusher: threading.Thread | None = None
+        self._send_at: float | None = None  # until then what is unsent waits for company
         self._connection: Connection | None = None  # the open one
         self._is_sending = False  # a thread sends what is unsent, or the reading one will
         self._is_left_to_reader = False  # the socket was full
@@ -110,6 +110,7 @@ class Link:
         self._server: ServerName | None = None
         self._ended: GridError | None = None
         self._trouble = "not started"
+        self._troubles: dict[ServerName, str] = {}
         self._stop = threading.Event()
         self._is_leaving = False
         self._thread = threading.Thread(target=self._run, name="link", daemon=True)
@@ -181,17 +182,16 @@ class Link:
             if self._is_sending or connection is None:
                 return number
             if may_wait:
-                self._is_company_awaited = True
-                if self._flusher is None:
-                    self._flusher = threading.Thread(target=self._flush, name="flush", daemon=True)
-                    self._flusher.start()
-                elif self._is_flusher_idle:
-                    self._is_flusher_idle = False
-                    self._awaited.notify()
-                return number
-            self._is_sending = True
-            frame = self._exchange.frame()
-        self._send(connection, frame)
+                due = time.monotonic() + COMPANY
+                if self._send_at is not None and self._send_at <= due:
+                    return number
+                self._send_at = due
+            else:
+                frame = self._next_frame()
+        if may_wait:
+            connection.wake()
+        else:
+            self._send(connection, frame)
         return number
 
     def alive(self, message: Alive) -> None:
@@ -245,18 +245,20 @@ class Link:
     def _send(self, connection: Connection, frame: bytes | None) -> None:
         """Send ``frame`` and what others add meanwhile. The caller has set ``_is_sending``."""
         try:
-            while frame is not None:
+            for burst in range(BURST):
+                if frame is None:
+                    return
                 is_out = connection.send(frame)
                 with self._lock:
                     if connection is not self._connection:
                         return
-                    if not is_out:
+                    if not self._exchange.unsent and is_out:
+                        self._is_sending = False
+                        return
+                    if not is_out or burst == BURST - 1:
                         self._is_left_to_reader = True
                         break
-                    frame = self._exchange.frame() if self._exchange.unsent else None
-                    self._is_sending = frame is not None
-            else:
-                return
+                    frame = self._next_frame()
         except ConnectionLost:
             # Nothing is lost: the reading thread finds out, and all is sent again after the next
             # handshake.
@@ -264,37 +266,37 @@ class Link:
             return
         connection.wake()
 
-    def _flush(self) -> None:
-        """In a thread of its own: send what may wait, when it has waited."""
-        while not self._stop.is_set():
-            with self._awaited:
-                while not self._is_company_awaited:
-                    self._is_flusher_idle = True
-                    self._awaited.wait()
-            time.sleep(COMPANY)
-            with self._lock:
-                self._is_company_awaited = False
-                connection = self._connection
-                if self._is_sending or connection is None or not self._exchange.unsent:
-                    continue
-                self._is_sending = True
-                frame = self._exchange.frame()
-            self._send(connection, frame)
+    def _next_frame(self) -> bytes | None:
+        """All that is to be said, whatever waited for company; the lock is held."""
+        self._send_at = None
+        frame = self._exchange.frame()
+        self._is_sending = frame is not None
+        return frame
 
-    def _send_rest(self, connection: Connection, may_wait: bool) -> None:
-        """In the link's thread: go on where the socket was full, or send acknowledgements that are
-        due.
+    def _send_due(self, connection: Connection, heard: int) -> float | None:
+        """In the link's thread, which has just heard so many messages: go on where another thread
+        stopped, send what has waited long enough; when to look again, if something waits.
         """
+        now = time.monotonic()
         with self._lock:
+            exchange = self._exchange
             if self._is_left_to_reader:
                 if connection.is_full:
-                    return
+                    return None
                 self._is_left_to_reader = False
-            elif self._is_sending or not (self._exchange.unsent or not may_wait):
-                return
-            frame = self._exchange.frame()
-            self._is_sending = frame is not None
+            elif self._is_sending:
+                return now + ACK_DELAY if exchange.is_ack_due else None
+            elif self._send_at is None and not exchange.unsent:
+                if not exchange.is_ack_due:
+                    return None
+                if heard < MAX_ACKS_DUE:
+                    self._send_at = now + ACK_DELAY
+                    return self._send_at
+            elif self._send_at is not None and now < self._send_at:
+                return self._send_at
+            frame = self._next_frame()
         self._send(connection, frame)
+        return None
 
     # The link's thread.
 
@@ -310,7 +312,7 @@ class Link:
             except RefusedByServer as refused:
                 self._drop(str(refused))
                 least = refused.retry_after
-                if not least:
+                if not least or (opened_at is None and not self.keeps_trying):
                     self._end(refused.error)
                     return
             except GridError as error:
@@ -354,8 +356,10 @@ class Link:
                 self._server = server
                 self._welcome_to(opened.connection, opened.welcome)
                 return opened.connection, opened.frames
-            logger.debug("No connection to %s: %s", server, trouble)
+            if str(trouble) != self._troubles.get(server):  # said once, not at each attempt
+                logger.warning("No connection to %s: %s", server, trouble)
             self._trouble = f"{server}: {trouble}"
+            self._troubles[server] = str(trouble)
             if self._stop.is_set():
                 break
         raise trouble
@@ -367,6 +371,12 @@ class Link:
 
     def _welcome_to(self, connection: Connection, welcome: Welcome) -> None:
         with self._lock:
+            if welcome.resumed and welcome.seen > self._exchange.last_said:
+                connection.close()
+                raise RemoteProtocolError(
+                    f"the server has heard message {welcome.seen} of this session,"
+                    f" the last one said is {self._exchange.last_said}"
+                )
             if welcome.resumed:
                 self._exchange.resume(welcome.seen)
             else:
@@ -379,37 +389,30 @@ class Link:
             raise
         with self._changed:
             self._is_sending = self._is_left_to_reader = False
+            self._send_at = None
             self._connection = connection
             self._changed.notify_all()
+        self._troubles.clear()
+        word = "resumed" if welcome.resumed else "opened"
+        logger.info("The session with %s is %s", self._server, word)
 
     def _converse(self, connection: Connection, frames: list[bytes]) -> None:
         """Hear what the server says until the connection ends."""
         period = self._welcome.alive_period if self._welcome else 60.0
-        ack_at: float | None = None
         pinged_at = 0.0
         while not self._stop.is_set():
             heard = sum(self._hear(frame) for frame in frames)
-            now = time.monotonic()
-            if not self._exchange.is_ack_due:
-                ack_at = None
-            elif ack_at is None:
-                ack_at = now + ACK_DELAY
-            is_ack_late = ack_at is not None and (now >= ack_at or heard >= MAX_ACKS_DUE)
-            self._send_rest(connection, may_wait=not is_ack_late)
-            if is_ack_late:
-                ack_at = None
-            silence = now - connection.heard_at
-            if silence >= SILENT_PERIODS * period:
-                raise ConnectionLost(f"the server has said nothing for {silence:.0f} s")
-            if silence >= period and pinged_at < connection.heard_at + period:
+            send_at = self._send_due(connection, heard)
+            now, heard_at = time.monotonic(), connection.heard_at
+            if now - heard_at >= SILENT_PERIODS * period:
+                raise ConnectionLost(f"the server has said nothing for {now - heard_at:.0f} s")
+            if now - heard_at >= period and pinged_at < heard_at + period:
                 pinged_at = now
                 connection.ping()
-            wait = (
-                SILENT_PERIODS * period if pinged_at > connection.heard_at else period
-            ) - silence
-            if ack_at is not None:
-                wait = min(wait, ack_at - now)
-            frames = connection.receive(max(0.0, wait))
+            look_at = heard_at + (SILENT_PERIODS if pinged_at > heard_at else 1) * period
+            if send_at is not None and send_at < look_at:
+                look_at = send_at
+            frames = connection.receive(max(0.0, look_at - now))
 
     def _hear(self, frame: bytes) -> int:
         """Give the owner the new messages of ``frame``; how many there were."""

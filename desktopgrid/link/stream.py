@@ -41,7 +41,7 @@ class Waker:
         os.set_blocking(self._reading, False)
         os.set_blocking(self._writing, False)
         self._lock = threading.Lock()
-        self._is_set = False
+        self.is_set = False
         self._is_closed = False
 
     def fileno(self) -> int:
@@ -51,15 +51,15 @@ class Waker:
     def wake(self) -> None:
         """End the present or the next ``poll``."""
         with self._lock:
-            if not (self._is_set or self._is_closed):
-                self._is_set = True
+            if not (self.is_set or self._is_closed):
+                self.is_set = True
                 os.write(self._writing, b"!")
 
     def reset(self) -> None:
         """Take back what ``wake`` did."""
         with self._lock:
-            if self._is_set and not self._is_closed:
-                self._is_set = False
+            if self.is_set and not self._is_closed:
+                self.is_set = False
                 os.read(self._reading, 16)
 
     def close(self) -> None:
@@ -215,7 +215,8 @@ class Stream:
             self._poll.modify(self._socket, wanted)
         # Rounded up: a wait that ends too early is repeated at once, and burns the processor.
         self._poll.poll(None if timeout is None else max(0, int(timeout * 1000) + 1))
-        self._waker.reset()
+        if self._waker.is_set:
+            self._waker.reset()
         if self._rest:
             with self._lock:
                 self._flush()

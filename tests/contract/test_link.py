@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from desktopgrid.link import handshake
+from desktopgrid.link import handshake, session
 from desktopgrid.link.backoff import Backoff
 from desktopgrid.link.session import Link
 from desktopgrid.model.errors import GridError, NotAuthenticated, Unavailable
@@ -244,6 +244,32 @@ def test_an_idle_connection_is_kept_up(server: LinkServer, door: str) -> None:
         assert owner.downs == []
 
 
+def test_what_may_wait_goes_out_in_company(
+    server: LinkServer, door: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with a_link(server.identity()) as owner:
+        for n in range(20):
+            owner.link.say(started(n), may_wait=True)
+        wait_until(lambda: owner.link.unacknowledged == 0)
+        assert len(server.frames) < 10
+        monkeypatch.setattr(session, "COMPANY", 60.0)
+        owner.link.say(started(20), may_wait=True)
+        owner.link.say(started(21))  # takes along what waits
+        wait_until(lambda: owner.link.unacknowledged == 0)
+    assert epochs_heard(server) == list(range(22))
+    assert [b"w:20" in frame for frame in server.frames if b"w:21" in frame] == [True]
+
+
+def test_acknowledgements_do_not_cost_a_frame_each(server: LinkServer, door: str) -> None:
+    with a_link(server.identity()) as owner:
+        for _ in range(20):
+            server.say(owner.link.session, m.Drain())
+        wait_until(lambda: len(owner.heard) == 20)
+        peer = server.peers[owner.link.session]
+        wait_until(lambda: peer.exchange.unacknowledged == 0)
+        assert len(server.frames) < 5
+
+
 # Cuts at any byte.
 
 CUTS = st.lists(st.integers(1, 12_000), min_size=1, max_size=12)
@@ -340,6 +366,14 @@ def test_a_server_that_breaks_the_rules_is_left(server: LinkServer, frame: bytes
         server.send(frame)
         wait_until(lambda: len(owner.opened) == 2)
         assert owner.heard == []
+
+
+def test_a_session_that_was_somebody_elses_is_not_resumed(server: LinkServer) -> None:
+    with a_link(server.identity(), session="a1b2c3d4") as owner:
+        owner.link.say(started(1))
+        wait_until(lambda: owner.link.unacknowledged == 0)
+    with a_link(server.identity(), session="a1b2c3d4", is_open=False, keeps_trying=False) as other:
+        assert "the server has heard message 2 of this session" in str(refused(other.link))
 
 
 def test_who_does_not_keep_trying_is_told_that_nobody_is_there(server: LinkServer) -> None:
