@@ -1,4 +1,4 @@
-"""The worker as one file: the import closure of pilot.node, packed as a zip that a Python 3.9 runs with its standard library alone.
+"""The worker as one file: pilot.node and what it imports, as a zip that a bare Python 3.9 runs.
 
     python -m pilot.bundle pilot.pyz
 
@@ -25,7 +25,7 @@ MODE = 0o100644 << 16
 
 
 def closure(root: Path = ROOT, entry: str = ENTRY) -> list[Path]:
-    """The source files that ``entry`` imports, directly or not, itself included, and those of the packages that they are in."""
+    """The source file of ``entry``, of all it imports, and of the packages they are in."""
     found: set[Path] = set()
     todo = [entry]
     while todo:

@@ -1,8 +1,8 @@
 """The worker's shell: clock, link, signals and threads around the state machine of worker.py.
 
-The main thread keeps time and hears signals, the link's thread hears the server, a thread a slot runs the tasks (runner.py), one
-more watches what tasks with limits use. Each tells the machine what happened under one lock, and then carries out what it was
-told, outside of the lock.
+The main thread keeps time and hears signals, the link's thread hears the server, a thread a slot
+runs the tasks (runner.py), one more watches what tasks with limits use. Each tells the machine what
+happened under one lock, and then carries out what it was told, outside of the lock.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ logger = logging.getLogger(__name__)
 BUSY_TICK = 0.2
 IDLE_TICK = 1.0
 WATCH_PERIOD = 0.5
-# Seconds that everything may take to be acknowledged: by a worker that leaves when it wants, and by one that was told to go.
+# Seconds that everything may take to be acknowledged: by a worker that leaves when it wants, and by
+# one that was told to go.
 PATIENCE = 600.0
 LAST_WORDS = 5.0
 
@@ -328,7 +329,8 @@ class Agent:
             # Where more is to do here, the server need not hear of each end at once.
             number = self._link.say(action.message, self.worker.slots.has_more)
         except LimitExceeded as error:
-            # The server is slow to acknowledge; this thread must not wait for it, it may be the one that hears it.
+            # The server is slow to acknowledge; this thread must not wait for it, it may be the one
+            # that hears it.
             logger.warning("Kept a %s back: %s", action.message.verb, error)
             self._unsaid.append(action)
             return

@@ -1,8 +1,9 @@
-"""The worker's cache of datas: each fetched once, checked by its digest, run or copied from where it lies.
+"""The worker's cache of datas: fetched once, checked by digest, run or copied from where they lie.
 
-A file that was verified is trusted as long as it is the same inode with the same size and times; otherwise, and after a restart
-of the worker, its digest is computed again, and one that is wrong is fetched anew. All files are 0555, so that executables
-run from here. The cache has a limit; what was used longest ago goes first, what is in use stays.
+A file that was verified is trusted as long as it is the same inode with the same size and times;
+otherwise, and after a restart of the worker, its digest is computed again, and one that is wrong is
+fetched anew. All files are 0555, so that executables run from here. The cache has a limit; what was
+used longest ago goes first, what is in use stays.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Fetch = Callable[[File, Path], None]
 
 
 class Cached:
-    """A file of the cache. ``stamp`` is what the file looked like when its digest was right, None before."""
+    """A file of the cache. ``stamp``: how it looked when its digest was right, None before."""
 
     __slots__ = ("lock", "path", "pins", "size", "stamp")
 
@@ -58,7 +59,7 @@ class Cache:
 
     @contextlib.contextmanager
     def hold(self, file: File, fetch: Fetch | None = None) -> Iterator[Path]:
-        """The path of the data ``file``, which is there, and right, as long as the context lasts."""
+        """The path of the data ``file``, which is right, and stays for as long as the context."""
         path = self.take(file, fetch)
         try:
             yield path
@@ -66,7 +67,10 @@ class Cache:
             self.release(file)
 
     def take(self, file: File, fetch: Fetch | None = None) -> Path:
-        """The path of the data ``file``, which is right and stays until ``release``; raises GridError if it cannot be had."""
+        """The path of the data ``file``, which is right, and stays until ``release``.
+
+        Raises GridError if it cannot be had.
+        """
         cached = self._pin(file)
         try:
             if cached.stamp is None or cached.stamp != _stamp(cached.path):
@@ -97,8 +101,9 @@ class Cache:
 
     def _make_room(self, file: File) -> None:
         if file.size > self.limit:
+            limit = self.limit >> 20
             raise CouldNotRun(
-                f"data {file.data} has {file.size >> 20} MiB, the cache of this host {self.limit >> 20}"
+                f"data {file.data} has {file.size >> 20} MiB, the cache of this host {limit}"
             )
         for sha256 in list(self._files):
             if self._used + file.size <= self.limit:

@@ -1,8 +1,8 @@
 """`xwworker`, and what `pilot.pyz` runs: the command line of the worker.
 
-Exit codes: 0 it left as it should (drained, idle, told to go, its time over); 1 it could not do what was asked (directory in use,
-not to be written ...); 2 the command line or a file that it names is wrong; 3 the grid refused this worker; 4 a pilot left
-without ever having reached a server.
+Exit codes: 0 it left as it should (drained, idle, told to go, its time over); 1 it could not do
+what was asked (directory in use, not to be written ...); 2 the command line or a file that it names
+is wrong; 3 the grid refused this worker; 4 a pilot left without ever having reached a server.
 """
 
 from __future__ import annotations

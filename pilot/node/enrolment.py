@@ -1,7 +1,7 @@
 """A pilot's first contact: its enrolment secret is good once, then a secret of its own takes over.
 
-docs/protocol.md, Handshake: the first hello is proved by the enrolment secret and names the verifier of the pilot's own; the
-same hello may come again, should its welcome get lost.
+docs/protocol.md, Handshake: the first hello is proved by the enrolment secret and names the
+verifier of the pilot's own; the same hello may come again, should its welcome get lost.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ class Enrolment:
         return {"proved_by": "enrolment", "key": verifier_of(self._own.secret)}
 
     def complete(self) -> Identity:
-        """The server has welcomed us: the identity to use from now on. The file is removed; raises OSError if it cannot be."""
+        """The server has welcomed us: the identity to use from now on.
+
+        The file is removed; raises OSError if it cannot be.
+        """
         if not self.is_done:
             # Emptied as well, for whoever has it open or linked.
             if self._path.exists():

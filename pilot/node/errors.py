@@ -6,7 +6,7 @@ from desktopgrid.model.errors import GridError
 
 
 class UnusableInput(GridError):
-    """A work's own files or names cannot be used on any host: a zip that climbs out, a name with `..`."""
+    """A work's own files or names are of no use on any host, such as a zip that climbs out."""
 
     code = "unusable-input"
 

@@ -1,8 +1,9 @@
-"""One task as a process group: started in its directory with a clean environment, watched, stopped, reaped.
+"""One task as a process group: started with a clean environment, watched, stopped, reaped.
 
-The slot's thread calls ``start``, ``wait`` and ``output``; any thread may ``send`` a signal or take a ``sample``. No process of a
-task outlives it: the group is killed before its leader is reaped, so that its number cannot be somebody else's by then, and what
-left the group or the session is the business of leftovers.py.
+The slot's thread calls ``start``, ``wait`` and ``output``; any thread may ``send`` a signal or take
+a ``sample``. No process of a task outlives it: the group is killed before its leader is reaped, so
+that its number cannot be somebody else's by then, and what left the group or the session is the
+business of leftovers.py.
 """
 
 from __future__ import annotations
@@ -27,18 +28,19 @@ from pilot.node.sandbox import Sandbox
 TASK_VARIABLE = "GLIDEBRIDGE_TASK"
 WORK_VARIABLE = "GLIDEBRIDGE_WORK"
 HOST_VARIABLE = "GLIDEBRIDGE_HOST"
-"""By these a process can be told to be a task's, whatever it did to its parent, group and session."""
+"""By these a process shows whose it is, whatever it did to its parent, group and session."""
 
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 BUSY_TRIES = 100
 BUSY_PAUSE = 0.01
-# What a program may ask for at once, as a multiple of its limit: a stop for one that grows faster than it is sampled.
+# What a program may ask for at once, as a multiple of its limit: a stop for one that grows faster
+# than it is sampled.
 DATA_FACTOR = 2
 
 
 @dataclass(frozen=True)
 class Program:
-    """What to start: ``arguments`` begin with the name that it is called by. Limits where they are not 0."""
+    """What to start: ``arguments`` begin with its own name. Limits where they are not 0."""
 
     task: str
     work: str
@@ -52,7 +54,8 @@ class Program:
 
 @dataclass(frozen=True)
 class Exit:
-    """How a program ended: ``code`` is negative for a signal; wall, user, system seconds and peak memory in KiB."""
+    """How a program ended: ``code`` is negative for a signal. ``usage``: wall, user and system
+    seconds, peak memory in KiB."""
 
     code: int
     usage: tuple[float, float, float, int]
@@ -105,7 +108,7 @@ class Execution:
         return pid
 
     def wait(self) -> Exit:
-        """Wait until the program has ended, kill what is left of its group, and say how it ended."""
+        """Wait for the program's end, kill what is left of its group, and say how it ended."""
         pid = self.pid
         assert pid is not None  # noqa: S101  it was started
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
@@ -120,7 +123,7 @@ class Execution:
         return Exit(code, (round(wall, 6), usage.ru_utime, usage.ru_stime, peak))
 
     def send(self, number: int) -> None:
-        """Send a signal to all processes of the task; to one that is not started yet, as soon as it is."""
+        """Send a signal to all processes of the task, as soon as it is started."""
         with self._lock:
             if self.pid is None:
                 self._pending = number
@@ -155,7 +158,7 @@ class Execution:
         return memory >> 10, disk
 
     def members(self) -> list[processes.Process]:
-        """The processes of the task: of its session, their descendants, and those that carry its name."""
+        """The processes of its session, their descendants, and those that carry its name."""
         pid = self.pid
         if pid is None:
             return []
@@ -173,7 +176,8 @@ class Execution:
         return [one for one in found.values() if not one.is_zombie]
 
     def output(self) -> tuple[bytes, bytes, list[tuple[str, Path, int]]]:
-        """Standard output and error: as much as travels in a message, and those that are longer than that, as name, path and size."""
+        """Standard output and error: as much as travels in a message, and those that are longer
+        than that, as name, path and size."""
         heads, long = [], []
         for name, descriptor in (("stdout", self.sandbox.stdout), ("stderr", self.sandbox.stderr)):
             size = os.fstat(descriptor).st_size
@@ -199,7 +203,8 @@ class Execution:
                     start_new_session=True,
                 )
             except OSError as error:
-                # Another thread, spawning while this file was written, lent its child the descriptor for a moment.
+                # Another thread, spawning while this file was written, lent its child the
+                # descriptor for a moment.
                 if error.errno != errno.ETXTBSY or attempt == BUSY_TRIES - 1:
                     raise
             time.sleep(BUSY_PAUSE)
@@ -224,7 +229,8 @@ class Execution:
                 resource.prlimit(pid, resource.RLIMIT_FSIZE, (disk, disk))
             if memory:
                 resource.prlimit(pid, resource.RLIMIT_DATA, (memory, memory))
-                # If the host runs out of memory all the same, this task is to blame, not the worker.
+                # If the host runs out of memory all the same, this task is to blame, not the
+                # worker.
                 with open(f"/proc/{pid}/oom_score_adj", "w") as file:
                     file.write("500")
 
@@ -245,7 +251,8 @@ class Execution:
 
 
 def _own_peak(kib: int) -> int:
-    # A process starts its life with the peak of the one that spawned it, us: below that the kernel's figure says nothing about it.
+    # A process starts its life with the peak of the one that spawned it, us: below that the
+    # kernel's figure says nothing about it.
     return kib if kib > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss else 0
 
 

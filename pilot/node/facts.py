@@ -53,7 +53,8 @@ def share_of_slot(ad: Mapping[str, Any], host: Share) -> Share:
 def machine_ad(environment: Mapping[str, str]) -> dict[str, Any]:
     """The ad of the HTCondor slot that this process runs in; empty outside of one.
 
-    HTCondor writes one attribute a line, ``Cpus = 2`` (seen with 23.9.6 and 25.14.1); an expression stays a text.
+    HTCondor writes one attribute a line, ``Cpus = 2`` (seen with 23.9.6 and 25.14.1); an expression
+    stays a text.
     """
     path = environment.get("_CONDOR_MACHINE_AD")
     if not path:
@@ -142,7 +143,7 @@ def _more() -> dict[str, Any]:
 
 
 def value_of(text: str) -> Any:
-    """The ClassAd literal that ``text`` is: a quoted text, a number, true or false; else the text."""
+    """The ClassAd literal that ``text`` is: a quoted text, a number, true or false."""
     if len(text) > 1 and text[0] == text[-1] == '"':
         return text[1:-1].replace('\\"', '"')
     if text.lower() in ("true", "false"):

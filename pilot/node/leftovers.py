@@ -1,7 +1,8 @@
-"""Ends what tasks left running: descendants that slipped out of their group, and the tasks of a worker that was killed.
+"""Ends what tasks left running: descendants that slipped away, and tasks of a killed worker.
 
-Nothing is ended that cannot be shown to be a task's: it carries the worker's mark in its environment, or belongs to a session that
-is a task's for sure, or was adopted by this process, whose children are all tasks'.
+Nothing is ended that cannot be shown to be a task's: it carries the worker's mark in its
+environment, or belongs to a session that is a task's for sure, or was adopted by this process,
+whose children are all tasks'.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ PAUSE = 0.005
 
 
 class Leftovers:
-    """The adopted children of this worker: whose each is, and the end of those whose task has ended.
+    """The adopted children of this worker, and the end of those whose task has ended.
 
     ``orphans`` None: this process adopts none, its children are its own business.
     """
@@ -54,7 +55,7 @@ class Leftovers:
             self.sweep(PATIENCE)
 
     def sweep(self, patience: float = 0.0) -> None:
-        """End adopted processes of tasks that have ended, within ``patience`` seconds, and bury the dead."""
+        """End adopted processes of ended tasks, within ``patience`` seconds; bury the dead."""
         deadline = time.monotonic() + patience
         with self._lock:
             while self._sweep_once() and time.monotonic() < deadline:
@@ -94,8 +95,8 @@ class Leftovers:
 def end_earlier(host: str, records: Iterable[Running], slots: Path) -> int:
     """End what an earlier worker of this ``host`` left running; how many processes that were.
 
-    Such a process carries the host's name, is in a session that is on record, descends from one of these, or writes its output to
-    a file in ``slots``, the directory of tasks.
+    Such a process carries the host's name, is in a session that is on record, descends from one of
+    these, or writes its output to a file in ``slots``, the directory of tasks.
     """
     records = list(records)
     ended: set[tuple[int, int]] = set()

@@ -68,7 +68,7 @@ def environment_of(pid: int) -> dict[bytes, bytes]:
 
 
 def proportional_kib(pid: int) -> int | None:
-    """Memory of a process, what it shares counted in proportion; None where the kernel does not tell."""
+    """Memory of a process, shared pages in proportion; None where the kernel does not tell."""
     try:
         with open(f"{PROC}/{pid}/smaps_rollup", "rb") as file:
             for line in file:
@@ -94,13 +94,14 @@ def descendants(of: int, among: list[Process]) -> list[Process]:
 
 
 def send(one: Process, number: int) -> bool:
-    """Send a signal to the process ``one``, and to no other that got its number. Whether it was there."""
+    """Send a signal to ``one``, and to no other that got its number. Whether it was there."""
     try:
         handle = os.pidfd_open(one.pid)
     except (OSError, AttributeError):
         return _send_by_number(one, number)
     try:
-        # The handle holds on to whatever has the number now; if that is ``one``, it cannot be mistaken any more.
+        # The handle holds on to whatever has the number now; if that is ``one``, it cannot be
+        # mistaken any more.
         if not _is_same(one):
             return False
         signal.pidfd_send_signal(handle, number)
@@ -132,7 +133,7 @@ def ticks_since_boot() -> int:
 
 
 def adopt_orphans() -> bool:
-    """Make this process the parent of every descendant whose own parent ends. Whether the kernel does so."""
+    """Make this process the parent of all orphans among its descendants. Whether it is so."""
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None, use_errno=True)
         return bool(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
@@ -140,7 +141,7 @@ def adopt_orphans() -> bool:
 
 
 def keep_descriptors() -> None:
-    """Let no descriptor that this process has inherited go to its children: Python's own never do."""
+    """Keep the descriptors that this process inherited from its children; Python's own are."""
     for name in os.listdir(f"{PROC}/self/fd"):
         if int(name) > 2:
             # One of them was that of the listing itself.
@@ -151,8 +152,8 @@ def keep_descriptors() -> None:
 class Orphans:
     """The children that this process has adopted: descendants of tasks whose parents have ended.
 
-    The kernel gives them to the main thread; tasks are started by other threads. So what the main thread has for children are
-    orphans, and one read shows them.
+    The kernel gives them to the main thread; tasks are started by other threads. So what the main
+    thread has for children are orphans, and one read shows them.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""A slot's thread: the whole life of one task after the other, from staging to what is said of its end.
+"""A slot's thread: the whole life of one task after the other, from staging to its last word.
 
-A task is not handed from thread to thread, since that is what costs: this thread stages, spawns, waits, collects and uploads, and
-asks the state machine under the agent's lock what comes next.
+A task is not handed from thread to thread, since that is what costs: this thread stages, spawns,
+waits, collects and uploads, and asks the state machine under the agent's lock what comes next.
 """
 
 from __future__ import annotations
@@ -268,7 +268,8 @@ def _own(actions: list[Action]) -> Action | None:
 def _refuse_too_many(files: list[NewFile]) -> None:
     if len(files) > MAX_OUTPUTS or sum(len(json.dumps(f.name)) + 120 for f in files) > MAX_NAMES:
         raise UnusableInput(
-            f"it left {len(files)} files; at most {MAX_OUTPUTS} can come back: pack them, or name the ones to keep"
+            f"it left {len(files)} files; at most {MAX_OUTPUTS} can come back: pack them,"
+            " or name the ones to keep"
         )
 
 

@@ -1,9 +1,10 @@
-"""The directory that one task has to itself: what is placed there, what is new afterwards, and its removal.
+"""The directory that one task has to itself: what is placed there, what is new, its removal.
 
-A slot's area holds ``work``, the task's directory, and ``tmp``, its TMPDIR, and has two files without
-a name for its standard output and error. Tasks of a slot follow each other, and what one of them left
-as it was serves the next one: making and removing it all would cost more than a small task does.
-Each system call counts here, since each lets the slots' threads fight for the interpreter.
+A slot's area holds ``work``, the task's directory, and ``tmp``, its TMPDIR, and has two files
+without a name for its standard output and error. Tasks of a slot follow each other, and what one of
+them left as it was serves the next one: making and removing it all would cost more than a small
+task does. Each system call counts here, since each lets the slots' threads fight for the
+interpreter.
 """
 
 from __future__ import annotations
@@ -77,11 +78,12 @@ class Sandbox:
             return False
         if max(look[-1] for look in self._seen) < self._begun_at - CLOCK_GRAIN:
             return True
-        # Made in the same tick of the file system's clock in which the task began: a change may not show.
+        # Made in the same tick of the file system's clock in which the task began: a change may not
+        # show.
         return not os.listdir(self.work) and not os.listdir(self.tmp)
 
     def clean(self, is_untouched: bool, is_silent: bool) -> None:
-        """Leave all empty for the next task, after one that left the directories, or the files, as they were."""
+        """Leave all empty for the next task, after one that left some of it as it was."""
         if not is_untouched:
             self.renew()
         elif not is_silent:
@@ -96,7 +98,7 @@ class Sandbox:
         self.stdout = self.stderr = -1
 
     def _file(self) -> int:
-        """A descriptor of a new file without a name: it is gone when it is closed, whatever happens to us."""
+        """A descriptor of a new file without a name, which is gone when it is closed."""
         try:
             return os.open(self.area, os.O_TMPFILE | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError:  # a file system that cannot
@@ -115,7 +117,10 @@ class Sandbox:
         os.chmod(target, 0o644)
 
     def unpack(self, source: Path, limit: int) -> None:
-        """Unpack the zip ``source``, at most ``limit`` bytes; raises UnusableInput, and leads nowhere else."""
+        """Unpack the zip ``source``, at most ``limit`` bytes; raises UnusableInput.
+
+        Nothing of it is written anywhere else.
+        """
         try:
             with zipfile.ZipFile(source) as archive:
                 _unpack(archive, self, limit)
@@ -127,7 +132,7 @@ class Sandbox:
     def new_files(self, patterns: tuple[str, ...]) -> list[NewFile]:
         """The files that the task made or changed and that match one of ``patterns``, by name."""
         if _look_of(self.work)[:2] != self._seen[0][:2]:
-            return []  # not the directory that we made: the task removed it, or put something else there
+            return []  # the task put something else in the place of the directory that we made
         found = []
         for name, entry in self._files():
             is_new = self._placed.get(name) != _version(entry)
@@ -150,7 +155,7 @@ class Sandbox:
         return used * 512 >> 20
 
     def _files(self) -> list[tuple[str, os.DirEntry[str]]]:
-        """The plain files in the directory and below it, by the names that the grid knows them by."""
+        """The plain files in the directory and below it, and their names for the grid."""
         found = []
         todo = [""]
         while todo:
@@ -179,7 +184,7 @@ class Sandbox:
 
 
 def safe_name(name: str) -> str:
-    """``name``, a path below a task's directory; raises UnusableInput if it would lead out of it."""
+    """``name``, a path below a task's directory; raises UnusableInput if it leads out."""
     parts = name.split("/")
     if not name or name.startswith("/") or "\0" in name or ".." in parts:
         raise UnusableInput(f"{name!r} does not name a file in the task's directory")
@@ -187,7 +192,7 @@ def safe_name(name: str) -> str:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove ``path`` and all below it, also what its owner may not write; nothing outside, wherever links lead."""
+    """Remove ``path`` and all below it, also what is write-protected; never follow a link."""
 
     def open_up(_function: object, name: str, _error: object) -> None:
         with contextlib.suppress(OSError):

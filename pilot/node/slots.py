@@ -1,6 +1,6 @@
-"""What happens to a task on its host, as one table, and how tasks share the host's cores and memory.
+"""What happens to a task on its host, as one table, and how tasks share the host.
 
-Decides only: no clock, no process, no thread. The worker's own life is in worker.py, which feeds this.
+Decides only: no clock, no process, no thread. The worker's own life is in worker.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A worker's directory: the lock on it, the host's UID, and the records by which a killed worker's tasks are found again.
+"""A worker's directory: its lock, the host's UID, and records of the tasks that run.
 
     lock      held while a worker runs here; says its process number
     host      the UID by which the server knows this host
@@ -6,8 +6,9 @@
     cache/    datas (cache.py)
     slots/N/  the directories of the task in slot N (sandbox.py)
 
-Results are not kept here: the outputs of a task are uploaded before it is said to be finished, and the rest waits in memory for its
-acknowledgement. A worker that dies before that has promised nothing; the server gives its tasks to others.
+Results are not kept here: the outputs of a task are uploaded before it is said to be finished, and
+the rest waits in memory for its acknowledgement. A worker that dies before that has promised
+nothing; the server gives its tasks to others.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ class WorkerDirectory:
     """The directory of one worker, locked as long as this lives."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -48,6 +48,8 @@ class WorkerDirectory:
         except OSError:
             os.close(self._lock)
             raise DirectoryInUse(f"another worker uses {path}, process {owner_of(path)}") from None
+        # As /proc shows where processes write.
+        self.path = path.resolve()
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, b"%d\n" % os.getpid(), 0)
         self._records = os.open(path / "running", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

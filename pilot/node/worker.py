@@ -29,8 +29,8 @@ MAX_REASON = 1_000
 class Policy:
     """How a worker behaves, in seconds. ``None``: no such limit.
 
-    ``grace`` is what a task gets between SIGTERM and SIGKILL. A worker leaves when it had nothing to
-    do for ``idle_time``, when its host ends it after ``lifetime`` (it takes no more tasks
+    ``grace`` is what a task gets between SIGTERM and SIGKILL. A worker leaves when it had nothing
+    to do for ``idle_time``, when its host ends it after ``lifetime`` (it takes no more tasks
     ``drain_before`` that), or after ``max_tasks`` tasks.
     """
 
@@ -64,7 +64,7 @@ class Store:
 
 @dataclass(frozen=True)
 class Kill:
-    """Send ``signal`` to the processes of a task. One that is not spawned yet gets it right then."""
+    """Send ``signal`` to the processes of a task, as soon as it is spawned."""
 
     epoch: int
     signal: int
@@ -283,8 +283,8 @@ class Worker:
     def terminate(self, reason: str, now: float) -> list[Action]:
         """Give back all tasks and go.
 
-        What runs gets SIGTERM, and SIGKILL after its grace or when the worker is told a second time.
-        What has ended and is being stored has its grace for that.
+        What runs gets SIGTERM, and SIGKILL after its grace or when the worker is told a second
+        time. What has ended and is being stored has its grace for that.
         """
         actions = self.drain(reason, now)
         for task in list(self._tasks.values()):

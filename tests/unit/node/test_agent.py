@@ -137,7 +137,7 @@ def test_many_tasks_run_one_after_the_other_and_side_by_side(a_node: Start) -> N
 def test_no_more_tasks_run_at_once_than_there_are_cores(a_node: Start, tmp_path: Path) -> None:
     node = a_node(cores=2).start()
     (tmp_path / "marks").mkdir()
-    script = f"cd {tmp_path}/marks; touch $GLIDEBRIDGE_TASK; ls | wc -l; sleep 0.05; rm $GLIDEBRIDGE_TASK"
+    script = f"cd {tmp_path}/marks; touch $$; ls | wc -l; sleep 0.05; rm $$"
     for epoch in range(1, 9):
         node.give(script, epoch)
     assert max(int(node.finished(epoch).stdout) for epoch in range(1, 9)) == 2
@@ -148,15 +148,13 @@ def test_files_come_along_and_new_ones_come_back(a_node: Start, tmp_path: Path) 
     transfers = node.link.transfers
     with zipfile.ZipFile(tmp_path / "env.zip", "w") as archive:
         archive.writestr("lib/words", "from the env")
-    ended = (
-        node.give(
-            "cat - input/a lib/words; mkdir out; echo new > out/b; head -c 70000 /dev/zero >&2",
-            stdin=transfers.add("stdin "),
-            inputs=(transfers.add("input ", "input/a"),),
-            env=transfers.add((tmp_path / "env.zip").read_bytes()),
-        )
-        and node.finished()
+    node.give(
+        "cat - input/a lib/words; mkdir out; echo new > out/b; head -c 70000 /dev/zero >&2",
+        stdin=transfers.add("stdin "),
+        inputs=(transfers.add("input ", "input/a"),),
+        env=transfers.add((tmp_path / "env.zip").read_bytes()),
     )
+    ended = node.finished()
     assert ended.stdout == b"stdin input from the env"
     assert len(ended.stderr) == 65536
     assert [(output.name, output.size) for output in ended.outputs] == [

@@ -61,15 +61,14 @@ def line(worker: subprocess.Popen[str]) -> str:
     return worker.stdout.readline()
 
 
+WRITTEN = " while ! test -s {child}; do :; done"
+DAEMON = 'sh -c "echo \\$\\$ > {child}; exec /bin/sleep 1000" &'
 ESCAPES = {
     "background": "sleep 1000 & echo $! > {child}",
-    "session": "setsid sh -c 'echo $$ > {child}; exec sleep 1000' & while ! test -s {child}; do :; done",
-    "daemon": "setsid sh -c 'sh -c \"echo \\$\\$ > {child}; exec sleep 1000\" & ' &"
-    " while ! test -s {child}; do :; done",
-    "nameless daemon": "setsid env -i sh -c '/bin/sh -c \"echo \\$\\$ > {child}; exec /bin/sleep 1000\" & ' &"
-    " while ! test -s {child}; do :; done",
-    "deaf": "(trap '' TERM HUP INT; echo $$ > {child}; while :; do sleep 1; done) &"
-    " while ! test -s {child}; do :; done",
+    "session": "setsid sh -c 'echo $$ > {child}; exec sleep 1000' &" + WRITTEN,
+    "daemon": f"setsid sh -c '{DAEMON}' &" + WRITTEN,
+    "nameless daemon": f"setsid env -i sh -c '{DAEMON}' &" + WRITTEN,
+    "deaf": "(trap '' TERM; echo $$ > {child}; while :; do sleep 1; done) &" + WRITTEN,
 }
 
 
@@ -86,9 +85,7 @@ def test_no_descendant_outlives_its_task(a_worker: Start, tmp_path: Path, way: s
 
 def test_a_daemon_of_a_task_that_runs_is_let_live(a_worker: Start, tmp_path: Path) -> None:
     first, second, done = tmp_path / "first", tmp_path / "second", tmp_path / "done"
-    daemon = "setsid sh -c 'sh -c \"echo \\$\\$ > {child}; exec sleep 1000\" & ' &" + (
-        " while ! test -e {until}; do sleep 0.02; done"
-    )
+    daemon = f"setsid sh -c '{DAEMON}' & while ! test -e {{until}}; do sleep 0.02; done"
     worker = a_worker(
         daemon.format(child=first, until=done),
         f"while ! test -s {first}; do sleep 0.02; done;" + ESCAPES["daemon"].format(child=second),
