@@ -40,23 +40,23 @@ def running() -> Iterator[tuple[Server, Grid, Description]]:
 
 def alone(count: int) -> Alone:
     """``count`` works, one after the other; raises NotMeasured if one fails."""
-    with running() as (server, grid, description):
+    try:
+        with running() as (server, grid, description):
 
-        def once() -> None:
-            result = grid.run(description, timeout=PATIENCE)
-            if result.exit_code != 0:
-                raise NotMeasured(f"a work ended with {result.exit_code}: {result.reason}")
+            def once() -> None:
+                result = grid.run(description, timeout=PATIENCE)
+                if result.exit_code != 0:
+                    raise NotMeasured(f"a work ended with {result.exit_code}: {result.reason}")
 
-        def measured() -> float:
-            time.sleep(REST_SECONDS)
-            return timed(once) * 1e3
+            def measured() -> float:
+                time.sleep(REST_SECONDS)
+                return timed(once) * 1e3
 
-        try:
             for _ in range(WARM_UPS):
                 once()
             disk_before = fdatasync_p50(server.home)
             times = [measured() for _ in range(count)]
             disk_after = fdatasync_p50(server.home)
-        except (GridError, TimeoutError) as error:
-            raise NotMeasured(f"{type(error).__name__}: {error}") from error
+    except (GridError, TimeoutError) as error:
+        raise NotMeasured(f"{type(error).__name__}: {error}") from error
     return Alone(median(times), percentile(times, 99), median([disk_before, disk_after]) * 1e3)

@@ -282,6 +282,6 @@ def measure(number: int, scale: Scale) -> list[Figure]:
     """The figure ``number``; one line that says why, if it cannot be measured."""
     try:
         return list(FIGURES[number](scale))
-    except NotMeasured as reason:
+    except (NotMeasured, OSError) as reason:
         tell(f"{number} cannot be measured: {reason}")
         return [not_measured(f"{number} {FIGURES[number].__name__}", "measured", str(reason))]

@@ -17,6 +17,7 @@ from typing import Any
 
 from bench.disk import scratch
 from bench.sides import TREE, kill
+from desktopgrid.link.identity import Identity
 
 SERVER_COMMAND, WORKER_COMMAND = "desktopgrid.server.cli", "pilot.node.cli"
 LOOPBACK = ("--address", "127.0.0.1", "--port", "0")
@@ -80,19 +81,26 @@ class Server:
 
     def start(self) -> float:
         """Start the server; the seconds until it serves."""
-        address = self.home / "address"
-        address.unlink(missing_ok=True)
+        (self.home / "address").unlink(missing_ok=True)
         started = time.perf_counter()
         words = command(SERVER_COMMAND, "--directory", str(self.home), "console")
         self._process = self._start(words, self.log)
         deadline = started + TIME_TO_SERVE
-        while not address.exists():
+        while not self._is_reachable():
             if self._process.poll() is not None:
                 raise NotMeasured(f"the server ended: {_last_line(self.log.read_text())}")
             if time.perf_counter() > deadline:
                 raise NotMeasured(f"the server did not serve within {TIME_TO_SERVE:g} s")
             time.sleep(0.01)
         return time.perf_counter() - started
+
+    def _is_reachable(self) -> bool:
+        """Whether the server serves, and the identity files say where."""
+        try:
+            address = (self.home / "address").read_text().strip()
+        except FileNotFoundError:
+            return False
+        return all(Identity.read(path).servers == (address,) for path in (self.client, self.worker))
 
     def kill(self) -> None:
         """End the server by SIGKILL, and what it started."""
