@@ -252,7 +252,7 @@ class LinkServer:
         try:
             self._loop.run_until_complete(self._main())
         finally:
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.run_until_complete(self._end_all())
             self._loop.close()
 
     async def _main(self) -> None:
@@ -276,6 +276,12 @@ class LinkServer:
         await self._stop.wait()
         self._cut()
         await runner.cleanup()
+
+    async def _end_all(self) -> None:
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
 
     # Handshake and conversation.
 

@@ -455,5 +455,6 @@ class Link:
         with self._changed:
             self._ended = error
             self._changed.notify_all()
-        logger.warning("The link has ended: %s", error)
-        self._on_end(error)
+        if not self._is_leaving:
+            logger.warning("The link has ended: %s", error)
+            self._on_end(error)
