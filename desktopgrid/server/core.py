@@ -197,7 +197,7 @@ class Core:
         """
         state = self.grid.scheduler.hosts.get(peer.host or "")
         out = Outcome()
-        last, is_leaving = 0, False
+        last, is_leaving, is_through = 0, False, False
         try:
             for sequence, message in heard:
                 last = sequence or last
@@ -207,7 +207,12 @@ class Core:
                     raise Unavailable("this host's lease ran out; say hello again")
                 dispatcher.WORKER_SAYS[type(message)](self.grid, state, message, now, out)
                 is_leaving = is_leaving or isinstance(message, m.Bye)
+            is_through = True
         finally:
+            if not is_through:
+                # What follows in the frame counts as heard and was not handled: with the session
+                # gone, an honest worker says it again in a new one.
+                self.forget(peer)
             self._commit(peer, last, [], out)
             if not last:
                 peer.exchange.is_ack_due = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -94,15 +95,13 @@ def _why(connection: Connection, asked: Reading, uid: str) -> dict[str, Any]:
     return {"sentences": said}
 
 
-def check_new(connection: Connection, asked: m.Submit, user: str) -> None:
-    """Raises AlreadyThere if the submission is another user's, or a work of these names exists, in
-    memory or not.
-    """
-    owner = reading.owner_of_submission(connection, asked.uid)
-    if owner is None:
-        return
-    if owner != user:
-        raise AlreadyThere(f"there is a submission {asked.uid} already")
+def submissions_there(connection: Connection, uids: Sequence[str]) -> dict[str, str]:
+    """The owner of each of these submissions that the database has."""
+    return reading.owners_of_submissions(connection, uids)
+
+
+def check_new(connection: Connection, asked: m.Submit) -> None:
+    """Raises AlreadyThere if a work of these names exists, in memory or not."""
     count = range(asked.first, asked.first + len(asked.arguments))
     names = [asked.uid] if asked.single else [f"{asked.uid}-{n}" for n in count]
     taken = reading.taken(connection, "works", names)

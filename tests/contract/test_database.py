@@ -420,8 +420,7 @@ def test_results_of_many_works_are_found(grid):
 def test_names_that_were_ever_used_are_known(work):
     work.record(row(c.WorkUpdated, status="ABORTED", ended_at=NOON))
     assert work.read(reading.taken, "works", ["sweep-0", "sweep-1"]) == {"sweep-0"}
-    assert work.read(reading.owner_of_submission, "sweep") == "alice"
-    assert work.read(reading.owner_of_submission, "other") is None
+    assert work.read(reading.owners_of_submissions, ["sweep", "other"]) == {"sweep": "alice"}
 
 
 # --- lists --------------------------------------------------------------------------------------

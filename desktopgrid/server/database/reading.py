@@ -5,14 +5,16 @@ Rows become model objects here. Lists for people are in listing.py, under the sa
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, or_, select
+from sqlalchemy import Connection, Row, Select, bindparam, case, func, or_, select
 
 from desktopgrid.model.lifecycle import PilotStatus, TaskStatus, WorkStatus
 from desktopgrid.model.objects import (
@@ -103,7 +105,7 @@ class Snapshot:
 def load(connection: Connection, shard: Shard) -> Snapshot:
     """The live objects of ``shard``, to be read after it was taken."""
     number = shard.number
-    return Snapshot(
+    found = Snapshot(
         users=[_user(row) for row in connection.execute(select(users))],
         user_groups=[
             UserGroup(row.uid, row.name) for row in connection.execute(select(usergroups))
@@ -114,12 +116,24 @@ def load(connection: Connection, shard: Shard) -> Snapshot:
         bags=[_bag(row) for row in connection.execute(select(bags))],
         hosts=_hosts(connection, number),
         pilots=_pilots(connection, number),
-        submissions=(shared := _submissions(connection, number)),
-        totals=_totals(connection, number),
-        works=_works(connection, number, shared),
         replies=_replies(connection, number),
         next_number=_next_number(connection, number),
     )
+    with _uncollected():
+        _works(connection, number, found)
+    return found
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Make a million objects without looking every so often which of them are garbage."""
+    is_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if is_enabled:
+            gc.enable()
 
 
 def _time(seconds: float | None) -> datetime | None:
@@ -207,100 +221,156 @@ def _pilots(connection: Connection, shard: int) -> list[Pilot]:
     ]
 
 
-def _alive(shard: int) -> ColumnElement[bool]:
-    return (works.c.shard == shard) & works.c.ended_at.is_(None)
+def _works(connection: Connection, shard: int, into: Snapshot) -> None:
+    """Read the live works in the order of their numbers, and with them their submissions."""
+    share = _Shared()
+    after = -1
+    while rows := connection.execute(_live_works, {"shard": shard, "after": after}).all():
+        after = rows[-1].number
+        with_first = [row[_FIELDS:] for row in rows if row[_FIELDS] is not None]
+        into.submissions.update((row[0], share.submission(*row)) for row in with_first)
+        unknown = {row.submission for row in rows}.difference(into.submissions)
+        for some in _parts(unknown):
+            for row in connection.execute(_some_submissions, {"uids": some}):
+                into.submissions[row.uid] = share.submission(*row)
+        into.works.extend(_work(row[:_FIELDS], into.submissions, share) for row in rows)
+    _totals(connection, into)
 
 
-def _submissions(connection: Connection, shard: int) -> dict[str, Submission]:
-    """The submissions of live works."""
-    alive = select(works.c.submission).where(_alive(shard))
-    columns = (
-        submissions.c.uid,
-        submissions.c.owner,
-        submissions.c.description,
-        submissions.c.rights,
-        submissions.c.submitted_at,
-    )
-    descriptions: dict[str, Description] = {}
-    found = {}
-    for uid, owner, text, rights, submitted_at in _streamed(
-        connection, select(*columns).where(submissions.c.uid.in_(alive))
-    ):
-        description = descriptions.get(text)
-        if description is None:
-            description = descriptions[text] = _description(text)
-        found[uid] = Submission(uid, owner, description, rights, _at(submitted_at))
-    return found
-
-
-def _totals(connection: Connection, shard: int) -> dict[str, int]:
-    alive = select(works.c.submission).where(_alive(shard))
-    wanted = (
-        select(works.c.submission, func.count())
-        .where(works.c.submission.in_(alive))
-        .group_by(works.c.submission)
-    )
-    return {uid: total for uid, total in _streamed(connection, wanted)}
-
-
-def _works(connection: Connection, shard: int, shared: dict[str, Submission]) -> list[Work]:
-    wanted = (
-        select(
-            works.c.uid,
-            works.c.number,
-            works.c.submission,
-            works.c.arguments,
-            works.c.status,
-            works.c.attempts,
-            works.c.failures,
-            works.c.reason,
-            works.c.task,
-            tasks.c.host,
-            tasks.c.epoch,
-            tasks.c.status,
-            tasks.c.created_at,
-            tasks.c.started_at,
+_work_columns = (
+    works.c.uid,
+    works.c.number,
+    works.c.submission,
+    works.c.arguments,
+    works.c.status,
+    works.c.attempts,
+    works.c.failures,
+    works.c.reason,
+    works.c.task,
+    tasks.c.host,
+    tasks.c.epoch,
+    tasks.c.status.label("task_status"),
+    tasks.c.created_at,
+    tasks.c.started_at,
+)
+_FIELDS = len(_work_columns)
+_submission_columns = (
+    submissions.c.uid.label("submission_uid"),
+    submissions.c.owner,
+    submissions.c.description,
+    submissions.c.rights,
+    submissions.c.submitted_at,
+)
+_is_first = or_(works.c.uid == works.c.submission, works.c.uid == works.c.submission.concat("-0"))
+# A submission comes with its first work, and not again with each of the others; where the first is
+# over it is asked for by itself.
+_live_works = (
+    select(*_work_columns, *_submission_columns)
+    .select_from(
+        works.outerjoin(tasks, tasks.c.uid == works.c.task).outerjoin(
+            submissions, submissions.c.uid == case((_is_first, works.c.submission))
         )
-        .select_from(works.outerjoin(tasks, tasks.c.uid == works.c.task))
-        .where(_alive(shard))
-        .order_by(works.c.number)
     )
-    # A million works of one sweep have few different words among them.
-    same: dict[str, tuple[str, ...]] = {}
-    statuses = {status.value: status for status in WorkStatus}
-    task_statuses = {status.value: status for status in TaskStatus}
-    found = []
-    for row in _streamed(connection, wanted):
-        uid, number, submission, text, status, attempts, failures, reason, task, *rest = row
-        arguments = same.get(text)
-        if arguments is None:
-            arguments = _arguments(text)
-            if len(same) < STREAMED:
-                same[text] = arguments
-        work = Work(
-            uid,
-            number,
-            shared[submission],
-            arguments,
-            statuses[status],
-            attempts,
-            failures,
-            None,
-            reason,
+    .where(
+        works.c.shard == bindparam("shard"),
+        works.c.ended_at.is_(None),
+        works.c.number > bindparam("after"),
+    )
+    .order_by(works.c.number)
+    .limit(STREAMED)
+)
+_some_submissions = select(
+    submissions.c.uid,
+    *_submission_columns[1:],
+).where(submissions.c.uid.in_(bindparam("uids", expanding=True)))
+
+
+class _Shared:
+    """Values that many of a million works have in common, each kept once."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+        self.arguments: dict[str, tuple[str, ...]] = {}
+        self.descriptions: dict[str, Description] = {}
+
+    def text(self, text: str) -> str:
+        """The one copy of ``text``."""
+        return self.texts.setdefault(text, text)
+
+    def arguments_of(self, text: str) -> tuple[str, ...]:
+        """The arguments that ``text`` says."""
+        found = self.arguments.get(text)
+        if found is None:
+            found = _arguments(text)
+            if len(self.arguments) < STREAMED:
+                self.arguments[text] = found
+        return found
+
+    def description_of(self, text: str) -> Description:
+        """The description that ``text`` says."""
+        found = self.descriptions.get(text)
+        if found is None:
+            found = self.descriptions[text] = _description(text)
+        return found
+
+    def submission(
+        self, uid: str, owner: str, description: str, rights: int, submitted_at: float
+    ) -> Submission:
+        """The submission that a row describes."""
+        described = self.description_of(description)
+        return Submission(uid, self.text(owner), described, rights, _at(submitted_at))
+
+
+def _work(row: Any, shared: dict[str, Submission], share: _Shared) -> Work:
+    uid, number, name, arguments, status, attempts, failures, reason, task, *rest = row
+    submission = shared[name]
+    work = Work(
+        submission.uid if uid == name else uid,
+        number,
+        submission,
+        share.arguments_of(arguments),
+        _WORK_STATUSES[status],
+        attempts,
+        failures,
+        None,
+        reason,
+    )
+    if task is not None:
+        host, epoch, status, created_at, started_at = rest
+        work.task = Task(
+            task,
+            work.uid,
+            share.text(host),
+            epoch,
+            _TASK_STATUSES[status],
+            _at(created_at),
+            _time(started_at),
         )
-        if task is not None:
-            host, epoch, word, created_at, started_at = rest
-            work.task = Task(
-                task,
-                uid,
-                host,
-                epoch,
-                task_statuses[word],
-                _at(created_at),
-                _time(started_at),
-            )
-        found.append(work)
-    return found
+    return work
+
+
+_WORK_STATUSES = {status.value: status for status in WorkStatus}
+_TASK_STATUSES = {status.value: status for status in TaskStatus}
+
+
+def _totals(connection: Connection, into: Snapshot) -> None:
+    """Count the works of submissions that may have some which are over."""
+    sweeps = {w.submission.uid for w in into.works if w.uid is not w.submission.uid}
+    into.totals.update(dict.fromkeys(into.submissions, 1))
+    for some in _parts(sweeps):
+        counted = (
+            select(works.c.submission, func.count())
+            .where(works.c.submission.in_(some))
+            .group_by(works.c.submission)
+        )
+        into.totals.update((uid, total) for uid, total in connection.execute(counted))
+
+
+def _parts(names: Iterable[str]) -> Iterator[list[str]]:
+    """``names``, as many at a time as one question may have."""
+    everything = list(names)
+    for start in range(0, len(everything), NAMED):
+        yield everything[start : start + NAMED]
 
 
 def _replies(connection: Connection, shard: int) -> dict[tuple[str, int], RecordedReply]:
@@ -333,9 +403,7 @@ def results(
     Those of works that go on have their status and no more; removed works, and what ``who`` may not
     read (None: all may be read), are left out. Outputs may be long: stop when you have enough.
     """
-    everything = list(names)
-    for start in range(0, len(everything), NAMED):
-        some = everything[start : start + NAMED]
+    for some in _parts(names):
         for name in (works.c.uid, works.c.submission):
             wanted = _results.where(name.in_(some), visible_to(who, "works"))
             if name is works.c.submission:
@@ -401,19 +469,21 @@ _KEYS = {
 def taken(connection: Connection, kind: str, uids: Iterable[str]) -> set[str]:
     """Which of ``uids`` an object of ``kind`` has, or had; memory does not hold those of old."""
     key = _KEYS[kind]
-    everything = list(uids)
     found: set[str] = set()
-    for start in range(0, len(everything), NAMED):
-        some = everything[start : start + NAMED]
+    for some in _parts(uids):
         found.update(connection.execute(select(key).where(key.in_(some))).scalars())
     return found
 
 
-def owner_of_submission(connection: Connection, uid: str) -> str | None:
-    """Whose submission ``uid`` is, whether its works are over or not; None if there is none."""
-    wanted = select(submissions.c.owner).where(submissions.c.uid == uid)
-    found: str | None = connection.execute(wanted).scalar()
-    return found
+def owners_of_submissions(connection: Connection, uids: Iterable[str]) -> dict[str, str]:
+    """Whose each of these submissions is, whether its works are over or not; without those that
+    are not there.
+    """
+    owners: dict[str, str] = {}
+    for some in _parts(uids):
+        wanted = select(submissions.c.uid, submissions.c.owner).where(submissions.c.uid.in_(some))
+        owners.update((row.uid, row.owner) for row in connection.execute(wanted))
+    return owners
 
 
 __all__ = [
@@ -421,7 +491,7 @@ __all__ = [
     "Snapshot",
     "list_objects",
     "load",
-    "owner_of_submission",
+    "owners_of_submissions",
     "results",
     "taken",
     "visible_to",

@@ -25,6 +25,7 @@ from condor.matcher import Matcher, MatcherUnavailable
 from condor.matcher import RequirementRefused as MatcherRefused
 from desktopgrid.model.errors import (
     AccessDenied,
+    AlreadyThere,
     GridError,
     NotAuthenticated,
     RequirementRefused,
@@ -246,8 +247,9 @@ class Service:
             await self._check_outputs(heard)
             core.worker_said(peer, heard, now)
         else:
+            owners = await self._owners(core, heard)
             for sequence, message in heard:
-                await self._answer(core, peer, sequence, message)
+                await self._answer(core, peer, sequence, message, owners)
         if core.grid.scheduler.unjudged:
             self._judge_soon()
         if core.journal.backlog > MOST_BACKLOG:
@@ -266,9 +268,27 @@ class Service:
                             f"task {message.task} has not uploaded {output.name[:80]!r}"
                         )
 
-    async def _answer(self, core: Core, peer: Peer, sequence: int, message: m.Message) -> None:
+    async def _owners(self, core: Core, heard: list[tuple[int, m.Message]]) -> dict[str, str]:
+        """The owners of the submissions in ``heard`` that memory has not and the database has:
+        their names are taken.
+        """
+        uids = [
+            message.uid
+            for _, message in heard
+            if isinstance(message, m.Submit) and message.uid not in core.grid.batches
+        ]
+        return await self.in_thread(self._readers, self._ask_owners, uids) if uids else {}
+
+    async def _answer(
+        self,
+        core: Core,
+        peer: Peer,
+        sequence: int,
+        message: m.Message,
+        owners: dict[str, str],
+    ) -> None:
         try:
-            message = await self._prepare(core, peer, message)
+            message = await self._prepare(peer, message, owners)
             asked = core.client_said(peer, sequence, message, utc_now())
             if asked is not None:
                 await self.until_durable()
@@ -276,11 +296,14 @@ class Service:
         except GridError as error:
             core.refuse(peer, sequence, error)
 
-    async def _prepare(self, core: Core, peer: Peer, message: m.Message) -> m.Message:
+    async def _prepare(self, peer: Peer, message: m.Message, owners: dict[str, str]) -> m.Message:
         """What must be known, and takes time to learn, before a decision."""
         if isinstance(message, m.Submit):
-            if message.uid not in core.grid.batches:
-                await self.in_thread(self._readers, self._check_new, message, peer.who.user)
+            owner = owners.get(message.uid, peer.who.user)
+            if owner != peer.who.user:
+                raise AlreadyThere(f"there is a submission {message.uid} already")
+            if message.uid in owners:
+                await self.in_thread(self._readers, self._check_new, message)
             requirements = message.description.get("requirements")
             if isinstance(requirements, str) and requirements:
                 await self.in_thread(self._judges, self._check_requirements, requirements)
@@ -297,9 +320,13 @@ class Service:
         with self.engine.connect() as connection, database.transaction(connection):
             return questions.answer(connection, asked)
 
-    def _check_new(self, asked: m.Submit, user: str) -> None:
+    def _ask_owners(self, uids: list[str]) -> dict[str, str]:
         with self.engine.connect() as connection, database.transaction(connection):
-            questions.check_new(connection, asked, user)
+            return questions.submissions_there(connection, uids)
+
+    def _check_new(self, asked: m.Submit) -> None:
+        with self.engine.connect() as connection, database.transaction(connection):
+            questions.check_new(connection, asked)
 
     def _check_requirements(self, text: str) -> None:
         try:
