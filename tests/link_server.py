@@ -1,32 +1,22 @@
 """A server that speaks the protocol and does nothing: it notes what it hears, answers, and
 misbehaves on command.
 
-Tests of links talk to it over real TLS on a loopback port, often through a :class:`Relay` that cuts
-or freezes connections at any byte, or that is an HTTP proxy.
+Tests of links talk to it over real TLS on a loopback port, often through a relay (relay.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import datetime
 import hashlib
-import ipaddress
 import secrets
-import select
-import socket
-import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aiohttp import WSMsgType, web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from desktopgrid.link.identity import Identity
 from desktopgrid.model.errors import RemoteProtocolError
@@ -34,83 +24,10 @@ from desktopgrid.wire import messages as m
 from desktopgrid.wire import proof
 from desktopgrid.wire.codec import STDLIB, frame_of
 from desktopgrid.wire.exchange import CLIENT, SERVER, WORKER, Exchange
+from tests.authority import Authority
 
 SECRET = proof.new_secret()
 TICKET = "a-ticket"
-
-
-# Certificates.
-
-
-@dataclass(frozen=True)
-class Authority:
-    """A throw-away CA."""
-
-    key: ec.EllipticCurvePrivateKey
-    certificate: x509.Certificate
-
-    @classmethod
-    def new(cls) -> Authority:
-        key = ec.generate_private_key(ec.SECP256R1())
-        return cls(key, _certificate("a grid's CA", key, "a grid's CA", key, is_authority=True))
-
-    @property
-    def pem(self) -> str:
-        return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
-
-    def server_context(self, directory: Path, names: tuple[str, ...]) -> ssl.SSLContext:
-        """What a server called ``names`` shows its peers."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        issuer = "a grid's CA"
-        certificate = _certificate("a server", key, issuer, self.key, names=names)
-        path = directory / f"server-{secrets.token_hex(4)}.pem"
-        path.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-            + certificate.public_bytes(serialization.Encoding.PEM)
-        )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(path)
-        return context
-
-
-def _certificate(
-    subject: str,
-    key: ec.EllipticCurvePrivateKey,
-    issuer: str,
-    issuer_key: ec.EllipticCurvePrivateKey,
-    names: tuple[str, ...] = (),
-    is_authority: bool = False,
-) -> x509.Certificate:
-    now = datetime.datetime.now(datetime.UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
-    )
-    if names:
-        builder = builder.add_extension(
-            x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False
-        )
-    return builder.sign(issuer_key, hashes.SHA256())
-
-
-def _general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
-
-
-# The server.
 
 
 @dataclass
@@ -512,98 +429,6 @@ class _Poll:
         self.peer: Peer | None = None
         self.due = asyncio.Event()
         self.turn = asyncio.Lock()
-
-
-# What stands in between.
-
-
-class Relay:
-    """Passes TCP connections on, and breaks them on command. With ``is_proxy`` it is an HTTP proxy
-    that knows CONNECT.
-
-    ``cuts`` gives for each new connection the number of bytes (both ways) after which it is cut,
-    None for never.
-    """
-
-    def __init__(
-        self,
-        port: int,
-        cuts: Iterator[int | None] | None = None,
-        is_proxy: bool = False,
-        status: str = "200 OK",
-    ) -> None:
-        self._target, self._cuts, self._is_proxy, self._status = port, cuts, is_proxy, status
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.is_frozen = False
-        self.requests: list[str] = []
-        self.connections = 0
-        self._threads: list[threading.Thread] = []
-        self._stop, self._stopped = socket.socketpair()
-        self._thread = threading.Thread(target=self._accept, name="relay")
-
-    def __enter__(self) -> Relay:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stop.close()
-        self._thread.join(5)
-        for thread in self._threads:
-            thread.join(5)
-        self._listener.close()
-        self._stopped.close()
-
-    @property
-    def url(self) -> str:
-        return f"https://127.0.0.1:{self.port}"
-
-    def _accept(self) -> None:
-        while True:
-            ready, _, _ = select.select([self._listener, self._stopped], [], [])
-            if self._stopped in ready:
-                return
-            client, _ = self._listener.accept()
-            self.connections += 1
-            limit = next(self._cuts, None) if self._cuts is not None else None
-            thread = threading.Thread(target=self._serve, args=(client, limit), name="relayed")
-            self._threads.append(thread)
-            thread.start()
-
-    def _serve(self, client: socket.socket, limit: int | None) -> None:
-        with client:
-            port = self._target
-            if self._is_proxy:
-                head = client.recv(4096).decode()
-                self.requests.append(head)
-                client.sendall(f"HTTP/1.1 {self._status}\r\n\r\n".encode())
-                if not self._status.startswith("2"):
-                    return
-                port = int(head.split()[1].rpartition(":")[2])
-            with socket.create_connection(("127.0.0.1", port)) as server:
-                self._pass(client, server, limit)
-
-    def _pass(self, client: socket.socket, server: socket.socket, limit: int | None) -> None:
-        left = float("inf") if limit is None else limit
-        while True:
-            ready, _, _ = select.select([client, server, self._stopped], [], [])
-            if self._stopped in ready:
-                return
-            if self.is_frozen:
-                select.select([self._stopped], [], [], 0.05)
-                continue
-            for source, target in ((client, server), (server, client)):
-                if source not in ready:
-                    continue
-                try:
-                    data = source.recv(int(min(65536, left)))
-                    if data:
-                        target.sendall(data)
-                except OSError:
-                    return
-                left -= len(data)
-                if not data or left <= 0:
-                    return
 
 
 def digest_of(content: bytes) -> str:

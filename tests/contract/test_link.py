@@ -21,7 +21,9 @@ from desktopgrid.link.session import Link
 from desktopgrid.model.errors import GridError, NotAuthenticated, Unavailable
 from desktopgrid.wire import messages as m
 from desktopgrid.wire import proof
-from tests.link_server import SECRET, Authority, LinkServer, Relay
+from tests.authority import Authority
+from tests.link_server import SECRET, LinkServer
+from tests.relay import Relay
 
 PATIENCE = 20.0
 AT_ONCE = Backoff(first=0.001, longest=0.02)

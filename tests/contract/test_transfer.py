@@ -23,7 +23,9 @@ from desktopgrid.model.errors import (
     UnknownObject,
 )
 from desktopgrid.wire.messages import Welcome
-from tests.link_server import SECRET, TICKET, Authority, LinkServer, Relay, Stored, digest_of
+from tests.authority import Authority
+from tests.link_server import SECRET, TICKET, LinkServer, Stored, digest_of
+from tests.relay import Relay
 
 CHANCE = random.Random(1)  # noqa: S311 (the same each time, so that a failure comes again)
 CONTENT = CHANCE.randbytes(3_000_000)

@@ -8,7 +8,7 @@ import pytest
 
 from desktopgrid.link.identity import Identity
 from desktopgrid.model.errors import ConfigurationError
-from tests.link_server import Authority
+from tests.authority import Authority
 
 CA = Authority.new().pem
 VALUES = {

@@ -1,0 +1,97 @@
+"""What may stand between a link and its server: it cuts, freezes, or is an HTTP proxy."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+from collections.abc import Iterator
+
+
+class Relay:
+    """Passes TCP connections on, and breaks them on command. With ``is_proxy`` it is an HTTP proxy
+    that knows CONNECT.
+
+    ``cuts`` gives for each new connection the number of bytes (both ways) after which it is cut,
+    None for never.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        cuts: Iterator[int | None] | None = None,
+        is_proxy: bool = False,
+        status: str = "200 OK",
+    ) -> None:
+        self._target, self._cuts, self._is_proxy, self._status = port, cuts, is_proxy, status
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.is_frozen = False
+        self.requests: list[str] = []
+        self.connections = 0
+        self._threads: list[threading.Thread] = []
+        self._stop, self._stopped = socket.socketpair()
+        self._thread = threading.Thread(target=self._accept, name="relay")
+
+    def __enter__(self) -> Relay:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.close()
+        self._thread.join(5)
+        for thread in self._threads:
+            thread.join(5)
+        self._listener.close()
+        self._stopped.close()
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    def _accept(self) -> None:
+        while True:
+            ready, _, _ = select.select([self._listener, self._stopped], [], [])
+            if self._stopped in ready:
+                return
+            client, _ = self._listener.accept()
+            self.connections += 1
+            limit = next(self._cuts, None) if self._cuts is not None else None
+            thread = threading.Thread(target=self._serve, args=(client, limit), name="relayed")
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, client: socket.socket, limit: int | None) -> None:
+        with client:
+            port = self._target
+            if self._is_proxy:
+                head = client.recv(4096).decode()
+                self.requests.append(head)
+                client.sendall(f"HTTP/1.1 {self._status}\r\n\r\n".encode())
+                if not self._status.startswith("2"):
+                    return
+                port = int(head.split()[1].rpartition(":")[2])
+            with socket.create_connection(("127.0.0.1", port)) as server:
+                self._pass(client, server, limit)
+
+    def _pass(self, client: socket.socket, server: socket.socket, limit: int | None) -> None:
+        left = float("inf") if limit is None else limit
+        while True:
+            ready, _, _ = select.select([client, server, self._stopped], [], [])
+            if self._stopped in ready:
+                return
+            if self.is_frozen:
+                select.select([self._stopped], [], [], 0.05)
+                continue
+            for source, target in ((client, server), (server, client)):
+                if source not in ready:
+                    continue
+                try:
+                    data = source.recv(int(min(65536, left)))
+                    if data:
+                        target.sendall(data)
+                except OSError:
+                    return
+                left -= len(data)
+                if not data or left <= 0:
+                    return
