@@ -84,7 +84,8 @@ class Snapshot:
     """Everything alive in a shard, and what all shards share.
 
     ``works`` are in the order of their numbers; each holds its submission, and its task if it has
-    one. ``totals`` has for each submission with open works how many it was in all.
+    one. ``totals`` has for each sweep with open works how many it was in all; a submission that is
+    not there is a single work.
     """
 
     users: list[User] = field(default_factory=list)
@@ -354,9 +355,8 @@ _TASK_STATUSES = {status.value: status for status in TaskStatus}
 
 
 def _totals(connection: Connection, into: Snapshot) -> None:
-    """Count the works of submissions that may have some which are over."""
+    """Count the works of submissions that may have more than one."""
     sweeps = {w.submission.uid for w in into.works if w.uid is not w.submission.uid}
-    into.totals.update(dict.fromkeys(into.submissions, 1))
     for some in _parts(sweeps):
         counted = (
             select(works.c.submission, func.count())
