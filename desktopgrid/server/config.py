@@ -62,7 +62,7 @@ class LimitsSection:
     min_free_mib: int = 256
     longest_wall_time: timedelta = timedelta(days=7)
     losses_per_retry: int = 10
-    max_connections: int = 20_000
+    max_connections: int = 12_000
 
     def __post_init__(self) -> None:
         for each in dataclasses.fields(self):

@@ -123,6 +123,26 @@ def test_a_database_that_is_locked_for_too_long_is_unavailable(tmp_path, monkeyp
     engine.dispose()
 
 
+def test_a_full_disk_takes_nothing_and_everything_again_when_there_is_room(tmp_path):
+    engine = database.open(f"sqlite:///{tmp_path}/grid.db")
+    with engine.connect() as connection:
+        with transaction(connection):
+            connection.execute(text("CREATE TABLE t (x)"))
+        pages = connection.execute(text("PRAGMA page_count")).scalar()
+        connection.execute(text(f"PRAGMA max_page_count = {pages}"))
+        connection.commit()
+        long = {"x": "x" * 20_000}
+        with pytest.raises(Unavailable, match="disk is full"), transaction(connection):
+            connection.execute(text("INSERT INTO t VALUES ('short')"))
+            connection.execute(text("INSERT INTO t VALUES (:x)"), long)
+        assert connection.execute(text("SELECT count(*) FROM t")).scalar() == 0
+        connection.execute(text("PRAGMA max_page_count = 1000000"))
+        connection.commit()
+        with transaction(connection):
+            connection.execute(text("INSERT INTO t VALUES (:x)"), long)
+    engine.dispose()
+
+
 def test_what_the_database_refuses_is_a_bug_of_ours(tmp_path):
     engine = database.open(f"sqlite:///{tmp_path}/grid.db")
     with engine.connect() as connection:
