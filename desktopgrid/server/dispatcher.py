@@ -44,8 +44,14 @@ def fill(grid: Grid, state: HostState, now: datetime, out: Outcome, ahead: bool 
         _assign(grid, work, state, now, out)
 
 
-def offer(grid: Grid, now: datetime, out: Outcome) -> None:
-    """Works have come to wait: offer them to the hosts with room, those with a free core first."""
+def offer(grid: Grid, now: datetime, out: Outcome, only: str | None = None) -> None:
+    """Works have come to wait: offer them to the hosts with room, those with a free core first;
+    to the host ``only`` if no other may have them.
+    """
+    if only is not None:
+        if only in grid.scheduler.hosts:
+            fill(grid, grid.scheduler.hosts[only], now, out)
+        return
     for state, ahead in grid.scheduler.hosts_with_room(now):
         if not grid.scheduler.waiting:
             return

@@ -359,7 +359,7 @@ class Scheduler:
             if state.is_free and state.takes_any(now) and state.has_room(False):
                 yield state, False
         for state in list(self.hosts.values()):
-            if state.takes_any(now) and state.has_room(True):
+            if not state.is_free and state.takes_any(now) and state.has_room(True):
                 yield state, True
 
     def _best_queue(self, state: HostState, now: datetime) -> Queue | None:

@@ -82,7 +82,7 @@ def submit(
         batch.watchers.add(session)
     _insert(grid, who, batch.submission, names, asked.arguments, missing, now, out)
     batch.open += len(names)
-    offer(grid, now, out)
+    offer(grid, now, out, description.expected_host)
     return {"works": len(names), "runs_on": runs_on(grid, who, application)}
 
 
