@@ -79,7 +79,7 @@ def equals(name: str, value: Scalar) -> str:
     return f"({attribute(name)} =?= {literal(value)})"
 
 
-def is_among(name: str, values: Sequence[int]) -> str:
+def is_among(name: str, values: Sequence[int] | Sequence[str]) -> str:
     """True where the attribute is one of ``values``.
 
     A list, because a chain of ``||`` of some hundred terms is too deep for HTCondor to evaluate.

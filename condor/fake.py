@@ -91,6 +91,14 @@ class FakeSchedd:
         self._advance()
         return {job: self._queue[job].job for job in ids if job in self._queue}
 
+    def having(self, attribute: str, values: Sequence[str]) -> dict[str, JobId]:
+        """The jobs in the queue that were submitted with one of ``values``, by that value."""
+        self._advance()
+        found = {
+            entry.description.attributes.get(attribute): name for name, entry in self._queue.items()
+        }
+        return {value: found[value] for value in values if value in found}
+
     def history(
         self, ids: Sequence[JobId], ended_after: datetime | None = None
     ) -> dict[JobId, Job]:

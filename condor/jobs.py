@@ -130,6 +130,9 @@ class JobQueue(Protocol):
     def jobs(self, ids: Sequence[JobId]) -> dict[JobId, Job]:
         """Those that are in the queue, by one question for all of them."""
 
+    def having(self, attribute: str, values: Sequence[str]) -> dict[str, JobId]:
+        """The jobs in the queue that were submitted with one of ``values``, by that value."""
+
     def history(
         self, ids: Sequence[JobId], ended_after: datetime | None = None
     ) -> dict[JobId, Job]:

@@ -138,6 +138,21 @@ class Schedd:
             found = schedd.query(_constraint(ours), ATTRIBUTES)
             return _wanted(ours, (_job(name, ad, is_in_queue=True) for ad in found))
 
+    def having(self, attribute: str, values: Sequence[str]) -> dict[str, JobId]:
+        """The jobs in the queue whose ``attribute`` is one of ``values``, by that value."""
+        with self._asked("list jobs") as (name, schedd):
+            if not values:
+                return {}
+            found = schedd.query(
+                ads.is_among(attribute, values), ["ClusterId", "ProcId", attribute]
+            )
+            return {
+                ads.string(ad, attribute): JobId(
+                    name, ads.integer(ad, "ClusterId"), ads.integer(ad, "ProcId")
+                )
+                for ad in found
+            }
+
     def history(
         self, ids: Sequence[JobId], ended_after: datetime | None = None
     ) -> dict[JobId, Job]:

@@ -66,6 +66,24 @@ class Output:
         else:
             self.record("result", record)
 
+    def names(self, kind: str, field: str, names: Sequence[str]) -> None:
+        """The names of objects, each alone on its line for scripts; as rows in the other
+        formats.
+        """
+        if self.format == "table":
+            for name in names:
+                self.line(name)
+        else:
+            self.rows(kind, [{field: name} for name in names], (field,))
+
+    def sentences(self, sentences: Sequence[str]) -> None:
+        """An explanation, a sentence a line; as rows in the other formats."""
+        if self.format == "table":
+            for sentence in sentences:
+                self.line(sentence)
+        else:
+            self.rows("reason", [{"sentence": each} for each in sentences], ("sentence",))
+
     def line(self, text: str) -> None:
         """One line of the result."""
         self.out.write(printable(text) + "\n")

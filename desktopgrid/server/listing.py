@@ -181,6 +181,7 @@ def _pilot(grid: Grid, pilot: Pilot) -> Row:
         "reference": pilot.reference,
         "owner": _login(grid, pilot.owner),
         "host": pilot.host or "",
+        "is_connected": state is not None and state.is_connected,
         "tasks": len(state.tasks) if state is not None else 0,
         "tasks_done": done,
         "submitted_at": pilot.submitted_at.isoformat(timespec="seconds"),

@@ -71,8 +71,12 @@ class ComputingElement(Protocol):
     def submit(self, pilots: Sequence[PilotDescription]) -> list[Reference]:
         """Submit all or raise SubmissionRefused; references in the order of ``pilots``.
 
-        After ComputingElementUnavailable they may have been submitted all the same.
+        The door has copies of all files when this returns. After ComputingElementUnavailable the
+        pilots may have been submitted all the same: ``find`` tells.
         """
+
+    def find(self, stamps: Sequence[str]) -> dict[str, Reference]:
+        """Those of these pilots that the door has, by stamp; one that has ended may be absent."""
 
     def statuses(self, references: Sequence[Reference]) -> dict[Reference, PilotState]:
         """One question for all of them; a reference that the door has forgotten is absent."""
@@ -82,4 +86,9 @@ class ComputingElement(Protocol):
 
         Idempotent; one that has ended keeps the status it ended with, and one that the door holds
         back (Failed, with its reason) leaves nothing behind.
+        """
+
+    def last_words(self, reference: Reference) -> str:
+        """The end of what a pilot that has ended wrote to standard error; empty where the door
+        cannot tell.
         """

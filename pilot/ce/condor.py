@@ -69,6 +69,16 @@ class CondorCE:
             jobs = [self._job(pilot) for pilot in pilots]
             return [Reference(str(job)) for job in self._queue.submit(jobs, spool=self._spool)]
 
+    def find(self, stamps: Sequence[str]) -> dict[str, Reference]:
+        """Those in the queue, by the attribute that they were submitted with."""
+        with self._asked():
+            found = self._queue.having(STAMP_ATTRIBUTE, stamps)
+            return {stamp: Reference(str(job)) for stamp, job in found.items()}
+
+    def last_words(self, reference: Reference) -> str:
+        """Nothing yet."""
+        return ""
+
     def statuses(self, references: Sequence[Reference]) -> dict[Reference, PilotState]:
         """One look into the queue, and one into the history if some are no longer there."""
         with self._asked():

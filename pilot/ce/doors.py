@@ -59,7 +59,7 @@ def _condor(site: SiteConfig, directory: Path) -> ComputingElement:
         site.schedd or None,
         site.pool or None,
         site.address or None,
-        Path(site.token) if site.token else None,
+        Path(site.token).expanduser() if site.token else None,
     )
     try:
         return CondorCE(Schedd(location))

@@ -39,6 +39,10 @@ class FakeCE:
         """Set it, and every submission is refused until it is None again."""
         self.pilots: dict[Reference, PilotDescription] = {}
         """All that was ever submitted."""
+        self.breaks_off_because: str | None = None
+        """Set it, and the next submission raises ComputingElementUnavailable after it was taken."""
+        self.words: dict[Reference, str] = {}
+        """What pilots wrote to standard error."""
         self._behaviour = behaviour
         self._states: dict[Reference, PilotState] = {}
 
@@ -60,7 +64,16 @@ class FakeCE:
             self.pilots[reference] = pilot
             self._states[reference] = PilotState(PilotStatus.WAITING)
             references.append(reference)
+        if self.breaks_off_because is not None:
+            reason, self.breaks_off_because = self.breaks_off_because, None
+            raise ComputingElementUnavailable(repr(self), reason)
         return references
+
+    def find(self, stamps: Sequence[str]) -> dict[str, Reference]:
+        """Those that were submitted and are not forgotten."""
+        self._check()
+        known = {self.pilots[name].stamp: name for name in self._states}
+        return {stamp: known[stamp] for stamp in stamps if stamp in known}
 
     def statuses(self, references: Sequence[Reference]) -> dict[Reference, PilotState]:
         """What the last ``step`` or ``report`` left."""
@@ -73,6 +86,11 @@ class FakeCE:
         for name, state in self.statuses(references).items():
             if state.status in OPEN:
                 self.report(name, PilotStatus.DELETED, "taken back")
+
+    def last_words(self, reference: Reference) -> str:
+        """What ``words`` has."""
+        self._check()
+        return self.words.get(reference, "")
 
     def report(self, reference: Reference, status: PilotStatus, reason: str = "") -> None:
         """Say this about a pilot from now on."""

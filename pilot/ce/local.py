@@ -34,6 +34,7 @@ MARK = "GLIDEBRIDGE_PILOT"
 """A variable in the environment of a pilot and of what it starts: process numbers come again."""
 
 START_SECONDS = 10.0
+LAST_BYTES = 4096
 WALL_TIME_SLACK = timedelta(minutes=10)
 EXIT_OF_TIMEOUT = (124, 137)
 
@@ -76,6 +77,19 @@ class LocalCE:
                 shutil.rmtree(self.directory / reference.removeprefix(_PREFIX), ignore_errors=True)
             raise SubmissionRefused(repr(self), str(failure)) from failure
         return started
+
+    def find(self, stamps: Sequence[str]) -> dict[str, Reference]:
+        """Those that have a directory here."""
+        names = {stamp: Reference(f"{_PREFIX}{stamp}") for stamp in stamps}
+        known = self._directories(list(names.values()))
+        return {stamp: name for stamp, name in names.items() if name in known}
+
+    def last_words(self, reference: Reference) -> str:
+        """The end of its file ``err``."""
+        for directory in self._directories([reference]).values():
+            with contextlib.suppress(OSError):
+                return (directory / "err").read_bytes()[-LAST_BYTES:].decode(errors="replace")
+        return ""
 
     def statuses(self, references: Sequence[Reference]) -> dict[Reference, PilotState]:
         """As their directories and the process table say."""

@@ -58,9 +58,13 @@ class Refused(click.ClickException):
 
     exit_code = 1
 
+    def __init__(self, error: Exception, context: click.Context) -> None:
+        super().__init__(str(error))
+        self.program = context.find_root().info_name
+
     def show(self, file: Any = None) -> None:
         """Say why."""
-        click.echo(f"xw: {self.message}", err=True, file=file)
+        click.echo(f"{self.program}: {self.message}", err=True, file=file)
 
 
 def _set_identity(context: click.Context, option: click.Parameter, value: Path | None) -> None:
@@ -108,9 +112,9 @@ class Command(click.Command):
         try:
             return super().invoke(context)
         except GridError as error:
-            raise Refused(str(error)) from error
+            raise Refused(error, context) from error
         except TimeoutError as error:
-            raise Refused(str(error)) from error
+            raise Refused(error, context) from error
         finally:
             shell.close()
 

@@ -150,9 +150,4 @@ def wait(shell: Shell, names: tuple[str, ...], timeout: int | None) -> None:
 @pass_shell
 def why(shell: Shell, uid: str) -> None:
     """Say why a work, or a pilot, is where it is."""
-    sentences = shell.grid.why(uid)
-    if shell.output.format == "table":
-        for sentence in sentences:
-            shell.output.line(sentence)
-    else:
-        shell.output.rows("reason", [{"sentence": each} for each in sentences], ("sentence",))
+    shell.output.sentences(shell.grid.why(uid))

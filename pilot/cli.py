@@ -1,0 +1,251 @@
+"""The command `pilot`: workers for the grid out of the batch systems that one may use.
+
+Results on standard output, talk on standard error. Exit code 0: done; 1: the system refused, or a
+site could not be asked; 2: the command line is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from desktopgrid.client.cli import version
+from desktopgrid.client.commands.shell import Command, Shell, common_options
+from desktopgrid.client.commands.types import Span
+from desktopgrid.client.pilots import PilotRecord, RecordedPilot
+from pilot import bundle as packing
+from pilot.factory.explanation import explain
+from pilot.factory.provision import submit_pilots
+from pilot.factory.removal import PATIENCE, choose, remove_pilots
+from pilot.factory.sites import VARIABLE, Sites, sites_directory
+from pilot.factory.watch import look_after
+
+
+class PilotShell(Shell):
+    """One run of `pilot`: a shell that knows the sites."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sites_named: Path | None = None
+        self._sites: Sites | None = None
+
+    @property
+    def sites(self) -> Sites:
+        """The sites that are described here; raises UnknownObject, ConfigurationError."""
+        if self._sites is None:
+            self._sites = Sites.read(sites_directory(self.sites_named, self.identity_path))
+        return self._sites
+
+    @property
+    def record(self) -> PilotRecord:
+        """The grid's record of pilots."""
+        return PilotRecord(self.grid)
+
+
+pass_shell = click.make_pass_decorator(PilotShell)
+
+
+def _set_sites(context: click.Context, option: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        context.ensure_object(PilotShell).sites_named = value
+
+
+def pilot_options() -> list[click.Parameter]:
+    """The options that every command takes, before its name and after."""
+    sites = click.Option(
+        ["--sites"],
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        expose_value=False,
+        callback=_set_sites,
+        help=f"The directory that describes the sites; else ${VARIABLE},"
+        " $GLIDEBRIDGE_HOME/sites.d, sites.d beside the identity file, ./sites.d.",
+    )
+    return [*common_options(), sites]
+
+
+class PilotCommand(Command):
+    """A command of `pilot`: its options are those of `xw`, and the sites."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.params.append(pilot_options()[-1])
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    params=pilot_options(),
+    epilog="First: pilot submit --site NAME -n 2. Then: pilot status, xw hosts, pilot remove.",
+)
+@click.version_option(version(), prog_name="pilot")
+def pilot() -> None:
+    """Submit pilots to sites, and follow them."""
+
+
+STAMPS = click.argument("stamps", nargs=-1, metavar="[STAMP...]")
+SITE = click.option("--site", metavar="NAME", help="Those of this site.")
+
+
+@pilot.command(cls=PilotCommand)
+@click.option("--site", "name", required=True, metavar="NAME", help="Where they are to run.")
+@click.option("-n", "count", type=click.IntRange(1), default=1, show_default=True, help="How many.")
+@pass_shell
+def submit(shell: PilotShell, name: str, count: int) -> None:
+    """Submit pilots to a site, all or none; prints their stamps."""
+    site = shell.sites[name]
+    stamps = submit_pilots(shell.grid, site, count, shell.sites.door(name))
+    shell.output.names("pilot", "stamp", stamps)
+    shell.output.say(f"{counted(stamps)} submitted to {name}. Next: pilot status")
+
+
+@pilot.command(cls=PilotCommand)
+@STAMPS
+@SITE
+@pass_shell
+def status(shell: PilotShell, stamps: tuple[str, ...], site: str | None) -> None:
+    """Ask the sites about pilots, tell the server, and list them.
+
+    Of a site that cannot be asked nothing is known: its pilots stay as they are on record, and the
+    exit code is 1.
+    """
+    named = list(shell.names(stamps))
+    pilots = choose(shell.record, named, site, with_ended=True)
+    sight = look_after(shell.record, shell.sites, pilots)
+    shell.output.rows("pilot", [row_of(pilot) for pilot in sight.pilots], COLUMNS)
+    for silent, reason in sight.silent.items():
+        shell.output.say(f"Site {silent} could not be asked, its pilots stay as they are: {reason}")
+    click.get_current_context().exit(1 if sight.silent else 0)
+
+
+@pilot.command(cls=PilotCommand)
+@STAMPS
+@SITE
+@click.option(
+    "--patience",
+    type=Span(),
+    default=int(PATIENCE.total_seconds()),
+    show_default=True,
+    help="How long busy ones may finish what they do.",
+)
+@click.option("--now", is_flag=True, help="Do not wait for busy ones: their works go elsewhere.")
+@pass_shell
+def remove(
+    shell: PilotShell, stamps: tuple[str, ...], site: str | None, patience: int, now: bool
+) -> None:
+    """Take pilots back: they take no more works, and go when they are idle.
+
+    Those named, or all of a site. Exit code 1 if some were still busy when the patience ended; they
+    go by themselves when their works end.
+    """
+    pilots = choose(shell.record, _named(shell, stamps, site), site)
+    removal = remove_pilots(
+        shell.record, shell.sites, pilots, timedelta(seconds=patience), is_urgent=now
+    )
+    shell.output.names("pilot", "stamp", removal.removed)
+    shell.output.say(f"{counted(removal.removed)} taken back.")
+    if removal.over:
+        shell.output.say(f"{counted(removal.over)} had ended already.")
+    if removal.busy:
+        shell.output.say(
+            f"{counted(removal.busy)} still busy: {', '.join(removal.busy)}. They take no more"
+            " works and go when theirs have ended; --now takes them at once."
+        )
+    click.get_current_context().exit(1 if removal.busy else 0)
+
+
+@pilot.command(cls=PilotCommand)
+@STAMPS
+@SITE
+@pass_shell
+def drain(shell: PilotShell, stamps: tuple[str, ...], site: str | None) -> None:
+    """Let pilots take no more works; each goes when its last one has ended."""
+    pilots = choose(shell.record, _named(shell, stamps, site), site)
+    answers = shell.record.drain([pilot.stamp for pilot in pilots])
+    rows = [{"stamp": stamp, "worker": answer} for stamp, answer in answers.items()]
+    shell.output.rows("pilot", rows, ("stamp", "worker"))
+
+
+@pilot.command(cls=PilotCommand)
+@click.argument("stamp")
+@pass_shell
+def why(shell: PilotShell, stamp: str) -> None:
+    """Say why a pilot is where it is: the server's record, and what its site knows."""
+    shell.output.sentences(explain(shell.grid, shell.sites, stamp))
+
+
+@pilot.command(cls=PilotCommand)
+@pass_shell
+def sites(shell: PilotShell) -> None:
+    """List the sites of the grid, their caps, and whether they are described here."""
+    rows = [
+        {**row, "site": row["uid"], "described": row["uid"] in shell.sites.names}
+        for row in shell.grid.objects("sites")
+    ]
+    columns = (
+        "site",
+        "computing_element",
+        "max_pilots",
+        "max_idle",
+        "max_an_hour",
+        "pilots",
+        "described",
+    )
+    shell.output.rows("site", rows, columns)
+
+
+@pilot.command(cls=PilotCommand)
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@pass_shell
+def bundle(shell: PilotShell, file: Path) -> None:
+    """Write the worker as one program, which a bare Python 3.9 runs, into FILE."""
+    try:
+        size = packing.write(file)
+    except OSError as error:
+        raise click.BadParameter(f"{file} cannot be written: {error.strerror}") from error
+    shell.output.result(str(file), {"file": str(file), "size": size})
+
+
+COLUMNS = (
+    "stamp",
+    "site",
+    "status",
+    "reference",
+    "host",
+    "tasks",
+    "tasks_done",
+    "submitted_at",
+    "reason",
+)
+
+
+def row_of(pilot: RecordedPilot) -> dict[str, Any]:
+    """A pilot as a row."""
+    return {name: getattr(pilot, name) for name in COLUMNS} | {
+        "status": pilot.status.value,
+        "submitted_at": pilot.submitted_at.isoformat(timespec="seconds"),
+    }
+
+
+def counted(stamps: Sequence[str]) -> str:
+    """How many pilots, as the beginning of a sentence."""
+    return f"{len(stamps)} pilot{'' if len(stamps) == 1 else 's'}"
+
+
+def _named(shell: PilotShell, stamps: Sequence[str], site: str | None) -> list[str]:
+    """The stamps given; raises UsageError where neither a pilot nor a site is named."""
+    if not stamps and site is None:
+        raise click.UsageError("name pilots by their stamps, or a site by --site")
+    return list(shell.names(stamps))
+
+
+def main() -> None:
+    """Run `pilot`."""
+    pilot(obj=PilotShell())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""The sites that one can reach from here, and the places in which their doors keep things.
+
+Which directory describes them: the first of these that is named or exists counts.
+
+1. ``--sites DIR``
+2. ``$GLIDEBRIDGE_SITES``
+3. ``$GLIDEBRIDGE_HOME/sites.d``, the grid's own, as `xwserver` finds it
+4. ``sites.d`` beside the identity file, for the administrator on the server's machine
+5. ``./sites.d``
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from desktopgrid.model.errors import UnknownObject
+from desktopgrid.model.sites import SiteConfig, read_sites
+from pilot.ce.base import ComputingElement
+from pilot.ce.doors import build_computing_element
+
+VARIABLE = "GLIDEBRIDGE_SITES"
+HOME_VARIABLE = "GLIDEBRIDGE_HOME"
+DIRECTORY = "sites.d"
+PRIVATE_PREFIX = "glidebridge-pilots-"
+
+
+class Sites:
+    """The sites that a directory describes, and their doors, each opened when it is asked for."""
+
+    def __init__(
+        self,
+        configurations: Mapping[str, SiteConfig],
+        state: Path,
+        source: str = "the sites known here",
+    ) -> None:
+        """``state`` is where doors of this machine keep their pilots."""
+        self._configurations, self._state, self._source = configurations, state, source
+        self._doors: dict[str, ComputingElement] = {}
+
+    @classmethod
+    def read(cls, directory: Path, environment: Mapping[str, str] = os.environ) -> Sites:
+        """Those of ``directory``; raises ConfigurationError."""
+        return cls(read_sites(directory), state_directory(environment), str(directory))
+
+    def __repr__(self) -> str:
+        return f"<Sites of {self._source}: {', '.join(self.names) or 'none'}>"
+
+    @property
+    def names(self) -> list[str]:
+        """What the sites are called."""
+        return sorted(self._configurations)
+
+    def __getitem__(self, name: str) -> SiteConfig:
+        """What the administrator wrote about a site; raises UnknownObject."""
+        try:
+            return self._configurations[name]
+        except KeyError:
+            known = ", ".join(self.names) or "none"
+            raise UnknownObject(
+                f"there is no site {name!r} in {self._source}; sites there are: {known}"
+            ) from None
+
+    def door(self, name: str) -> ComputingElement:
+        """The computing element of a site; raises UnknownObject, BadRequest."""
+        if name not in self._doors:
+            self._doors[name] = build_computing_element(self[name], self._state)
+        return self._doors[name]
+
+
+def sites_directory(
+    named: Path | None, identity: Path, environment: Mapping[str, str] = os.environ
+) -> Path:
+    """The directory that describes the sites; raises UnknownObject that names where it looked."""
+    if named is not None:
+        return _existing(named)
+    if environment.get(VARIABLE):
+        return _existing(Path(environment[VARIABLE]))
+    homes = [Path(environment[HOME_VARIABLE])] if environment.get(HOME_VARIABLE) else []
+    candidates = [home / DIRECTORY for home in [*homes, identity.parent, Path()]]
+    for candidate in candidates:
+        if candidate.is_dir():
+            return candidate
+    looked = ", ".join(str(candidate.absolute()) for candidate in candidates)
+    raise UnknownObject(
+        f"no directory describes the sites (looked for {looked});"
+        f" name one by --sites or ${VARIABLE}"
+    )
+
+
+def _existing(directory: Path) -> Path:
+    if not directory.is_dir():
+        raise UnknownObject(f"there is no directory {directory} that would describe the sites")
+    return directory
+
+
+def state_directory(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where what outlives a command is kept: the pilots that are processes of this machine."""
+    home = environment.get("XDG_STATE_HOME")
+    base = Path(home) if home else Path(environment.get("HOME") or Path.home()) / ".local" / "state"
+    return base / "glidebridge" / "pilots"
+
+
+@contextmanager
+def private_directory() -> Iterator[Path]:
+    """A directory for secrets that are gone when it is left, even by a process that was killed:
+    then the next one clears it away.
+    """
+    _clear_deserted()
+    directory = Path(tempfile.mkdtemp(prefix=PRIVATE_PREFIX))
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _clear_deserted() -> None:
+    """Remove private directories of ours that nobody has open any more."""
+    for directory in Path(tempfile.gettempdir()).glob(f"{PRIVATE_PREFIX}*"):
+        try:
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            continue  # somebody else's, or gone
+        try:
+            if os.fstat(descriptor).st_uid == os.geteuid():
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(directory, ignore_errors=True)
+        except OSError:
+            continue  # in use
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,150 @@
+"""Looking after pilots: each site is asked one question for all of ours, the server is told.
+
+Unknown is not zero: of a site that cannot be asked nothing is concluded, its pilots stay as they
+are on record, and whoever asked is told.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from desktopgrid.client.pilots import PilotRecord, RecordedPilot, Told
+from desktopgrid.model.errors import BadRequest
+from desktopgrid.model.lifecycle import PilotStatus
+from pilot.ce.base import (
+    ComputingElement,
+    ComputingElementUnavailable,
+    PilotState,
+    Reference,
+)
+from pilot.factory.sites import Sites
+
+logger = logging.getLogger(__name__)
+
+FORGOTTEN_AFTER = timedelta(minutes=5)
+"""A site that does not know a pilot so long after its submission never will: histories are late."""
+
+LAST_WORDS = 400
+"""Characters of a failed pilot's standard error that go on record."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What could be learned: the pilots as they are on record by now, and why some sites said
+    nothing.
+    """
+
+    pilots: tuple[RecordedPilot, ...]
+    silent: Mapping[str, str] = field(default_factory=dict)
+
+
+def utc_now() -> datetime:
+    """What time it is."""
+    return datetime.now(UTC)
+
+
+def look_after(
+    record: PilotRecord,
+    sites: Sites,
+    pilots: Collection[RecordedPilot],
+    now: datetime | None = None,
+) -> Sight:
+    """Ask the sites of ``pilots`` about them and tell the server; what has failed there is removed
+    there as well.
+    """
+    now = now or utc_now()
+    told: dict[str, Told] = {}
+    silent: dict[str, str] = {}
+    for site in sorted({pilot.site for pilot in pilots}):
+        ours = [pilot for pilot in pilots if pilot.site == site]
+        try:
+            told |= _look_at(sites.door(site), ours, now)
+        except ComputingElementUnavailable as unavailable:
+            silent[site] = unavailable.reason
+        except BadRequest as unreachable:  # it is not described here, or not by what is installed
+            silent[site] = str(unreachable)
+    if told:
+        record.tell(told)
+        stamps = [pilot.stamp for pilot in pilots]
+        return Sight(tuple(record.pilots(stamps)), silent)
+    return Sight(tuple(pilots), silent)
+
+
+def _look_at(
+    door: ComputingElement, pilots: Collection[RecordedPilot], now: datetime
+) -> dict[str, Told]:
+    """What the door says of ``pilots`` that the record does not have yet, by stamp."""
+    references = references_of(door, pilots)
+    states = door.statuses(list(references.values()))
+    told: dict[str, Told] = {}
+    for pilot in pilots:
+        reference = references.get(pilot.stamp)
+        state = states.get(reference) if reference is not None else None
+        if pilot.is_over:
+            continue
+        said = news_of(pilot, reference, state, now)
+        if said is not None and said.status is PilotStatus.FAILED and reference is not None:
+            said = Told(said.status, said.reference, _with_last_words(door, reference, said.reason))
+        if said is not None:
+            told[pilot.stamp] = said
+    useless = [
+        reference
+        for stamp, reference in references.items()
+        if (state := states.get(reference)) is not None and is_useless(_named(pilots, stamp), state)
+    ]
+    if useless:
+        door.remove(useless)
+        logger.info("Removed %s, of which nothing would come", ", ".join(useless))
+    return told
+
+
+def references_of(
+    door: ComputingElement, pilots: Collection[RecordedPilot]
+) -> dict[str, Reference]:
+    """What the door calls ``pilots``, by stamp; those whose reference never reached the record are
+    looked up.
+    """
+    known = {pilot.stamp: Reference(pilot.reference) for pilot in pilots if pilot.reference}
+    nameless = [pilot.stamp for pilot in pilots if not pilot.reference and not pilot.is_over]
+    return {**known, **(door.find(nameless) if nameless else {})}
+
+
+def news_of(
+    pilot: RecordedPilot, reference: Reference | None, state: PilotState | None, now: datetime
+) -> Told | None:
+    """What a door's answer about an open pilot tells that the record does not say already.
+
+    ``state`` None: the door was asked and knows nothing of it.
+    """
+    if state is None:
+        if pilot.is_connected or now < pilot.submitted_at + FORGOTTEN_AFTER:
+            return None
+        if not pilot.reference:
+            return Told(PilotStatus.FAILED, reason=f"it never reached site {pilot.site}")
+        return Told(PilotStatus.ABORTED, reason=f"site {pilot.site} does not know it any more")
+    is_known = reference == pilot.reference and state.status is pilot.status
+    if is_known and (not state.reason or state.reason == pilot.reason):
+        return None
+    return Told(state.status, reference or "", state.reason)
+
+
+def is_useless(pilot: RecordedPilot, state: PilotState) -> bool:
+    """Whether a pilot that the door still has is to be removed there: it failed, or it waits though
+    it is over on record.
+    """
+    return state.status is PilotStatus.FAILED or (
+        pilot.is_over and state.status is PilotStatus.WAITING
+    )
+
+
+def _named(pilots: Collection[RecordedPilot], stamp: str) -> RecordedPilot:
+    return next(pilot for pilot in pilots if pilot.stamp == stamp)
+
+
+def _with_last_words(door: ComputingElement, reference: Reference, reason: str) -> str:
+    """``reason``, and the end of what the pilot wrote if the door can get it."""
+    words = " / ".join(door.last_words(reference).strip().splitlines()[-3:])
+    return f"{reason}; it said: {words[-LAST_WORDS:]}" if words else reason
