@@ -277,7 +277,12 @@ class Service:
             for _, message in heard
             if isinstance(message, m.Submit) and message.uid not in core.grid.batches
         ]
-        return await self.in_thread(self._readers, self._ask_owners, uids) if uids else {}
+        if not uids:
+            return {}
+        if self.engine.dialect.name == "sqlite":
+            # A look-up by key in a file that is mapped anyway: handing it to a thread takes longer.
+            return self._ask_owners(uids)
+        return await self.in_thread(self._readers, self._ask_owners, uids)
 
     async def _answer(
         self,
