@@ -9,21 +9,21 @@ business of leftovers.py.
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import os
 import resource
 import signal
-import subprocess
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from desktopgrid.wire.messages import MAX_INLINE
 from pilot.node import processes
 from pilot.node.errors import CouldNotRun
 from pilot.node.sandbox import Sandbox
+from pilot.node.spawning import spawn
 
 TASK_VARIABLE = "GLIDEBRIDGE_TASK"
 WORK_VARIABLE = "GLIDEBRIDGE_WORK"
@@ -31,15 +31,12 @@ HOST_VARIABLE = "GLIDEBRIDGE_HOST"
 """By these a process shows whose it is, whatever it did to its parent, group and session."""
 
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
-BUSY_TRIES = 100
-BUSY_PAUSE = 0.01
 # What a program may ask for at once, as a multiple of its limit: a stop for one that grows faster
 # than it is sampled.
 DATA_FACTOR = 2
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(NamedTuple):
     """What to start: ``arguments`` begin with its own name. Limits where they are not 0."""
 
     task: str
@@ -52,8 +49,7 @@ class Program:
     disk_mib: int = 0
 
 
-@dataclass(frozen=True)
-class Exit:
+class Exit(NamedTuple):
     """How a program ended: ``code`` is negative for a signal. ``usage``: wall, user and system
     seconds, peak memory in KiB."""
 
@@ -61,14 +57,24 @@ class Exit:
     usage: tuple[float, float, float, int]
 
 
+def environment_in(sandbox: Sandbox, host: str) -> dict[str, str]:
+    """What all tasks of ``host`` find in their environment in ``sandbox``, and nothing of ours."""
+    return {
+        "PATH": os.environ.get("PATH", DEFAULT_PATH),
+        "HOME": str(sandbox.work),
+        "TMPDIR": str(sandbox.tmp),
+        HOST_VARIABLE: host,
+    }
+
+
 class Execution:
     """A program in a sandbox, from its start to its end."""
 
-    def __init__(self, program: Program, sandbox: Sandbox, host: str) -> None:
+    def __init__(self, program: Program, sandbox: Sandbox, environment: Mapping[str, str]) -> None:
         self.program = program
         self.sandbox = sandbox
+        self._basis = environment
         self.pid: int | None = None
-        self._host = host
         self._lock = threading.Lock()
         self._is_reaped = False
         self._pending: int | None = None
@@ -88,17 +94,14 @@ class Execution:
         self._started = time.monotonic()
         try:
             if self.program.stdin is None:
-                process = self._spawn(_nothing())
+                pid = self._spawn(_nothing())
             else:
                 with open(self.program.stdin, "rb") as stdin:
-                    process = self._spawn(stdin.fileno())
+                    pid = self._spawn(stdin.fileno())
         except (OSError, ValueError) as error:
             raise CouldNotRun(
                 f"{self.program.arguments[0]} could not be started: {error}"
             ) from error
-        # We reap it ourselves, for its usage.
-        process.returncode = 0
-        pid = process.pid
         if self.is_limited:
             self._limit(pid)
         with self._lock:
@@ -118,7 +121,7 @@ class Execution:
             _, status, usage = os.wait4(pid, 0)
             self._is_reaped = True
         wall = time.monotonic() - self._started
-        peak = max(self._peak_kib, _own_peak(usage.ru_maxrss))
+        peak = max(self._peak_kib, _without_ours(usage.ru_maxrss))
         code = os.waitstatus_to_exitcode(status)
         return Exit(code, (round(wall, 6), usage.ru_utime, usage.ru_stime, peak))
 
@@ -186,40 +189,18 @@ class Execution:
                 long.append((name, Path(f"/proc/self/fd/{descriptor}"), size))
         return heads[0], heads[1], long
 
-    def _spawn(self, stdin: int) -> subprocess.Popen[bytes]:
-        program, environment = self.program, self._environment()
-        for attempt in range(BUSY_TRIES):
-            try:
-                return subprocess.Popen(
-                    program.arguments,
-                    executable=program.executable,
-                    cwd=self.sandbox.work,
-                    env=environment,
-                    stdin=stdin,
-                    stdout=self.sandbox.stdout,
-                    stderr=self.sandbox.stderr,
-                    # All our descriptors are closed by exec itself.
-                    close_fds=False,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                # Another thread, spawning while this file was written, lent its child the
-                # descriptor for a moment.
-                if error.errno != errno.ETXTBSY or attempt == BUSY_TRIES - 1:
-                    raise
-            time.sleep(BUSY_PAUSE)
-        raise AssertionError("the last attempt returns or raises")
+    def _spawn(self, stdin: int) -> int:
+        program, box = self.program, self.sandbox
+        files = (stdin, box.stdout, box.stderr)
+        return spawn(program.executable, program.arguments, self._environment(), box.work, files)
 
     def _environment(self) -> dict[str, str]:
-        environment = {
-            "PATH": os.environ.get("PATH", DEFAULT_PATH),
-            "HOME": str(self.sandbox.work),
-            "TMPDIR": str(self.sandbox.tmp),
-        }
-        environment.update(self.program.variables)
-        environment[TASK_VARIABLE] = self.program.task
-        environment[WORK_VARIABLE] = self.program.work
-        environment[HOST_VARIABLE] = self._host
+        program = self.program
+        environment = dict(self._basis)
+        environment.update(program.variables)
+        environment[HOST_VARIABLE] = self._basis[HOST_VARIABLE]
+        environment[TASK_VARIABLE] = program.task
+        environment[WORK_VARIABLE] = program.work
         return environment
 
     def _limit(self, pid: int) -> None:
@@ -250,10 +231,21 @@ class Execution:
                 os.killpg(pid, signal.SIGCONT)
 
 
-def _own_peak(kib: int) -> int:
-    # A process starts its life with the peak of the one that spawned it, us: below that the
-    # kernel's figure says nothing about it.
-    return kib if kib > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss else 0
+def _without_ours(kib: int) -> int:
+    """The peak memory ``kib`` of a process, or 0 where it is our own.
+
+    A process starts its life with the peak of the one that spawned it: below that the kernel's
+    figure says nothing about it.
+    """
+    if kib <= _own_peak():
+        return 0
+    _own_peak.cache_clear()  # we may have grown
+    return kib if kib > _own_peak() else 0
+
+
+@functools.lru_cache(maxsize=1)
+def _own_peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 @functools.lru_cache(maxsize=1)

@@ -18,7 +18,7 @@ from desktopgrid.wire import messages as m
 from pilot.node import processes
 from pilot.node.cache import Cache
 from pilot.node.errors import BrokenOff, CouldNotRun, UnusableInput
-from pilot.node.executor import Execution, Program
+from pilot.node.executor import Execution, Program, environment_in
 from pilot.node.leftovers import Leftovers
 from pilot.node.sandbox import NewFile, Sandbox
 from pilot.node.slots import Verdict
@@ -95,6 +95,7 @@ class Runner:
     def __init__(self, owner: Owner, number: int) -> None:
         self.owner, self.number = owner, number
         self.sandbox = Sandbox(owner.directory.slots / str(number))
+        self._environment = environment_in(self.sandbox, owner.directory.host)
         self.epoch = 0
         """Of the task that is here, or 0."""
         self.execution: Execution | None = None
@@ -168,7 +169,7 @@ class Runner:
             memory_mib=assign.memory_mib,
             disk_mib=assign.disk_mib,
         )
-        self.execution = Execution(program, sandbox, self.owner.directory.host)
+        self.execution = Execution(program, sandbox, self._environment)
 
     def _run(self, assign: m.Assign) -> Ending:
         execution, task, owner = self.execution, assign.task, self.owner

@@ -13,7 +13,7 @@ from desktopgrid.model.errors import IllegalTransition
 from desktopgrid.wire.messages import Assign
 
 
-class TaskState(Enum):
+class TaskState(str, Enum):
     """Where a task stands on its host."""
 
     WAITING = "Waiting"
@@ -34,7 +34,7 @@ class TaskState(Enum):
     """Its room is free again. Known until the server has acknowledged what became of it."""
 
 
-class TaskEvent(Enum):
+class TaskEvent(str, Enum):
     """What may happen to a task on its host."""
 
     ADMITTED = "admitted"

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from pilot.node import executor, processes
+from pilot.node import processes, spawning
 from pilot.node.errors import CouldNotRun
-from pilot.node.executor import Execution, Program
+from pilot.node.executor import Execution, Program, environment_in
 from pilot.node.sandbox import Sandbox
 from tests.unit.node.fakes import until
 
@@ -38,7 +38,7 @@ def a_program(script: str = "", **fields: object) -> Program:
 
 
 def started(sandbox: Sandbox, script: str, **fields: object) -> Execution:
-    execution = Execution(a_program(script, **fields), sandbox, "host-1")
+    execution = Execution(a_program(script, **fields), sandbox, environment_in(sandbox, "host-1"))
     execution.start()
     return execution
 
@@ -156,7 +156,7 @@ def test_long_output_is_cut_and_kept_whole_in_a_file(sandbox: Sandbox) -> None:
 )
 def test_what_cannot_be_started_says_so(sandbox: Sandbox, fields: dict[str, object]) -> None:
     with pytest.raises(CouldNotRun, match="could not be started"):
-        Execution(a_program(**fields), sandbox, "h").start()  # type: ignore[arg-type]
+        Execution(a_program(**fields), sandbox, environment_in(sandbox, "h")).start()  # type: ignore[arg-type]
 
 
 def test_a_program_that_is_still_being_written_is_tried_again(
@@ -175,12 +175,12 @@ def test_a_program_that_is_still_being_written_is_tried_again(
 def test_a_program_that_is_never_let_go_is_given_up(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executor, "BUSY_TRIES", 2)
+    monkeypatch.setattr(spawning, "BUSY_TRIES", 2)
     program = tmp_path / "program"
     program.write_bytes(Path("/bin/true").read_bytes())
     program.chmod(0o755)
     with open(program, "r+b"), pytest.raises(CouldNotRun, match=os.strerror(errno.ETXTBSY)):
-        Execution(a_program("", executable=program), sandbox, "h").start()
+        Execution(a_program("", executable=program), sandbox, environment_in(sandbox, "h")).start()
 
 
 def test_a_signal_reaches_the_whole_group(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_signal_reaches_the_whole_group(sandbox: Sandbox, tmp_path: Path) -> N
 
 
 def test_a_signal_before_the_start_comes_after_it(sandbox: Sandbox) -> None:
-    execution = Execution(a_program("sleep 100"), sandbox, "h")
+    execution = Execution(a_program("sleep 100"), sandbox, environment_in(sandbox, "h"))
     execution.send(signal.SIGKILL)
     execution.start()
     assert execution.wait().code == -signal.SIGKILL
@@ -300,7 +300,7 @@ def test_a_file_beyond_the_disk_limit_ends_its_writer(sandbox: Sandbox) -> None:
 
 
 def test_repr_tells_the_story(sandbox: Sandbox) -> None:
-    execution = Execution(a_program(), sandbox, "h")
+    execution = Execution(a_program(), sandbox, environment_in(sandbox, "h"))
     assert repr(execution) == "<Execution of w.1, process None>"
     assert execution.members() == []
     assert not execution.is_limited
