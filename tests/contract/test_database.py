@@ -22,6 +22,7 @@ from desktopgrid.server.database import engine as database
 from desktopgrid.server.database import reading, schema
 from desktopgrid.server.database.engine import Refused, transaction
 from desktopgrid.server.database.listing import KINDS, list_objects
+from desktopgrid.server.database.portions import NAMED
 from desktopgrid.server.database.records import ShardLost, record, take
 from desktopgrid.server.database.statements import HOW
 from desktopgrid.server.database.upgrading import newest, revision, upgrade
@@ -407,7 +408,7 @@ def test_an_aborted_work_says_why(work):
 
 
 def test_results_of_many_works_are_found(grid):
-    count = 2 * reading.NAMED + 1
+    count = 2 * NAMED + 1
     grid.record(
         row(c.SubmissionInserted),
         *(row(c.WorkInserted, uid=f"sweep-{n}", number=n + 1) for n in range(count)),

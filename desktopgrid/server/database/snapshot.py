@@ -1,0 +1,210 @@
+"""Everything alive in a shard, as a server reads it at its start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, func, or_, select
+
+from desktopgrid.model.lifecycle import PilotStatus
+from desktopgrid.model.objects import (
+    Application,
+    Credential,
+    Data,
+    Facts,
+    Group,
+    Host,
+    Pilot,
+    Platform,
+    Session,
+    Submission,
+    User,
+    UserGroup,
+    Work,
+)
+from desktopgrid.model.rights import UserLevel
+from desktopgrid.server.database.live import live_works
+from desktopgrid.server.database.portions import streamed
+from desktopgrid.server.database.records import Shard
+from desktopgrid.server.database.schema import (
+    applications,
+    bags,
+    credentials,
+    datas,
+    executables,
+    hosts,
+    pilots,
+    replies,
+    usergroups,
+    users,
+    works,
+)
+
+PILOT_MEMORY = 3600.0
+"""Seconds before the newest pilot for which final ones are read too: the caps count an hour."""
+
+_facts: Callable[[str], Facts] = msgspec.json.Decoder(Facts).decode
+_at = partial(datetime.fromtimestamp, tz=UTC)
+
+
+@dataclass(frozen=True)
+class RecordedReply:
+    """The answer to a request that changed something: ``body`` as it was recorded."""
+
+    user: str
+    body: str
+    recorded_at: datetime
+
+
+@dataclass(eq=False)
+class Snapshot:
+    """Everything alive in a shard, and what all shards share.
+
+    ``works`` are in the order of their numbers; each holds its submission, and its task if it has
+    one. ``totals`` has for each sweep with open works how many it was in all; a submission that is
+    not there is a single work.
+    """
+
+    users: list[User] = field(default_factory=list)
+    user_groups: list[UserGroup] = field(default_factory=list)
+    credentials: list[Credential] = field(default_factory=list)
+    datas: list[Data] = field(default_factory=list)
+    applications: list[Application] = field(default_factory=list)
+    bags: list[Session | Group] = field(default_factory=list)
+    hosts: list[Host] = field(default_factory=list)
+    pilots: list[Pilot] = field(default_factory=list)
+    submissions: dict[str, Submission] = field(default_factory=dict)
+    totals: dict[str, int] = field(default_factory=dict)
+    works: list[Work] = field(default_factory=list)
+    replies: dict[tuple[str, int], RecordedReply] = field(default_factory=dict)
+    next_number: int = 1
+
+
+def load(connection: Connection, shard: Shard) -> Snapshot:
+    """The live objects of ``shard``, to be read after it was taken."""
+    number = shard.number
+    alive = live_works(connection, number)
+    return Snapshot(
+        users=[_user(row) for row in connection.execute(select(users))],
+        user_groups=[
+            UserGroup(row.uid, row.name) for row in connection.execute(select(usergroups))
+        ],
+        credentials=_credentials(connection),
+        datas=_datas(connection),
+        applications=_applications(connection),
+        bags=[_bag(row) for row in connection.execute(select(bags))],
+        hosts=_hosts(connection, number),
+        pilots=_pilots(connection, number),
+        submissions=alive.submissions,
+        totals=alive.totals,
+        works=alive.works,
+        replies=_replies(connection, number),
+        next_number=_next_number(connection, number),
+    )
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else _at(seconds)
+
+
+def _user(row: Row[Any]) -> User:
+    return User(
+        row.uid, row.login, UserLevel(row.level), row.group, row.email, bool(row.is_revoked)
+    )
+
+
+def _credentials(connection: Connection) -> list[Credential]:
+    wanted = select(credentials).where(credentials.c.is_revoked.is_(False))
+    return [
+        Credential(
+            row.uid, row.user, row.kind, row.verifier, _at(row.created_at), _time(row.expires_at)
+        )
+        for row in connection.execute(wanted)
+    ]
+
+
+def _datas(connection: Connection) -> list[Data]:
+    columns = [datas.c[name] for name in Data.__dataclass_fields__]
+    wanted = select(*columns).where(datas.c.is_deleted.is_(False)).order_by(datas.c.number)
+    return [Data(*row) for row in streamed(connection, wanted)]
+
+
+def _applications(connection: Connection) -> list[Application]:
+    """All of them: a work may wait for one that was deleted since."""
+    programs: dict[str, dict[Platform, str]] = {}
+    for row in connection.execute(select(executables)):
+        programs.setdefault(row.application, {})[Platform(row.cpu, row.os)] = row.data
+    return [
+        Application(
+            row.uid, row.name, row.owner, row.rights, programs.get(row.uid, {}), row.is_deleted
+        )
+        for row in connection.execute(select(applications).order_by(applications.c.number))
+    ]
+
+
+def _bag(row: Row[Any]) -> Session | Group:
+    return (Session if row.kind == "session" else Group)(row.uid, row.name, row.owner)
+
+
+def _hosts(connection: Connection, shard: int) -> list[Host]:
+    wanted = select(hosts).where(hosts.c.shard == shard)
+    return [
+        Host(
+            row.uid,
+            row.owner,
+            _facts(row.facts),
+            _at(row.first_seen_at),
+            _at(row.last_seen_at),
+            _time(row.ends_at),
+            row.pilot,
+        )
+        for row in streamed(connection, wanted)
+    ]
+
+
+def _pilots(connection: Connection, shard: int) -> list[Pilot]:
+    newest = select(func.max(pilots.c.submitted_at)).scalar_subquery()
+    is_recent = pilots.c.submitted_at >= newest - PILOT_MEMORY
+    wanted = select(pilots).where(
+        pilots.c.shard == shard, or_(pilots.c.ended_at.is_(None), is_recent)
+    )
+    return [
+        Pilot(
+            row.stamp,
+            row.site,
+            row.owner,
+            PilotStatus(row.status),
+            row.verifier,
+            _at(row.submitted_at),
+            _at(row.deadline_at),
+            row.wall_time,
+            row.reference,
+            row.session_verifier,
+            row.host,
+            row.reason,
+            row.tasks_done,
+        )
+        for row in connection.execute(wanted.order_by(pilots.c.number))
+    ]
+
+
+def _replies(connection: Connection, shard: int) -> dict[tuple[str, int], RecordedReply]:
+    wanted = select(replies).where(replies.c.shard == shard)
+    return {
+        (row.session, row.sequence): RecordedReply(row.user, row.body, _at(row.recorded_at))
+        for row in streamed(connection, wanted)
+    }
+
+
+def _next_number(connection: Connection, shard: int) -> int:
+    """The first free number of the shard; each has 2^40 of its own."""
+    first = shard << 40
+    last = connection.execute(
+        select(func.max(works.c.number)).where(works.c.number.between(first, first + (1 << 40) - 1))
+    ).scalar()
+    return first + 1 if last is None else int(last) + 1
