@@ -30,7 +30,7 @@ check-style:
 
 check-types: # from scratch if it fails: mypy's cache believes that a module once missed is missing still
 	@$(RUN) sh -c 'mypy $(PACKAGES) >/dev/null || mypy --no-incremental $(PACKAGES)'
-	@$(RUN) mypy setup
+	@$(RUN) sh -c 'cd setup && MYPYPATH=.. mypy --config-file ../pyproject.toml .'
 
 check-node: # what runs on a worker node has to do with Python 3.9
 	@$(RUN) vermin --quiet --no-tips --violations --target=3.9- $(NODE)
