@@ -292,9 +292,7 @@ def _completed(
 ) -> None:
     reason = said.reason if said.exit_code is None else ""
     work = end_task(grid, task, TaskEvent.COMPLETED, reason, now, out, said)
-    conclude(
-        grid, work, WorkEvent.COMPLETED, reason, now, out, task.uid, said, state.host.facts.name
-    )
+    conclude(grid, work, WorkEvent.COMPLETED, reason, now, out, task.uid, said, state.host.uid)
     grid.counts["completed"] += 1
     duration = said.usage[0]
     if said.exit_code == 0:
@@ -307,9 +305,7 @@ def _limited(
     grid: Grid, state: HostState, task: Task, said: m.Finished, now: datetime, out: Outcome
 ) -> None:
     work = end_task(grid, task, TaskEvent.FAILED, said.reason, now, out, said)
-    conclude(
-        grid, work, WorkEvent.FAILED, said.reason, now, out, task.uid, said, state.host.facts.name
-    )
+    conclude(grid, work, WorkEvent.FAILED, said.reason, now, out, task.uid, said, state.host.uid)
     grid.counts["failed"] += 1
 
 
@@ -323,7 +319,7 @@ def _failed(
         _say_paused(state, out)
     if work.failures > work.submission.description.retries:
         reason = f"failed {work.failures} times; the last on {name}: {said.reason}"
-        conclude(grid, work, WorkEvent.FAILED, reason, now, out, task.uid, said, name)
+        conclude(grid, work, WorkEvent.FAILED, reason, now, out, task.uid, said, state.host.uid)
         grid.counts["failed"] += 1
         return
     work.reason = f"failed on {name}: {said.reason}"[:1000]
