@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from condor.errors import CondorError
 from condor.personal import LoopbackPool
 from demo.fractal import Picture
 from demo.png import Canvas
@@ -73,6 +74,8 @@ def main() -> int:
     # SIGTERM cleans up as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     directory = Path(tempfile.mkdtemp(prefix="demo-", dir=cache()))
+    # A pool that root starts runs as an account that has to find its own directory in here.
+    directory.chmod(0o711)
     try:
         with ExitStack() as stack:
             home, identity = directory / "grid", directory / "grid/admin.identity"
@@ -83,7 +86,7 @@ def main() -> int:
             grid = stack.enter_context(Grid.open(identity))
             hosts = wait_for_hosts(grid, 1 + PILOTS)
             return render(grid, hosts)
-    except (DemoFailed, GridError) as error:
+    except (DemoFailed, GridError, CondorError) as error:
         say(f"The demo failed: {error}")
         return 1
     finally:
