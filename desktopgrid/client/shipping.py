@@ -50,9 +50,10 @@ def call_of(function: Callable[..., Any], modules: Collection[str] = ()) -> dict
     if not hasattr(function, "__name__") or inspect.ismethod(function):
         raise NotShippable(f"{function!r} is no function; only functions can be sent")
     parcel = _Parcel()
-    _add(parcel, function.__name__, function, modules)
+    name = "shipped" if _is_lambda(function) else function.__name__
+    _add(parcel, name, function, modules)
     return {
-        "name": function.__name__,
+        "name": name,
         "module": function.__module__,
         # What is used by others comes before them: decorators and base classes are needed at once.
         "sources": list(parcel.sources.values()),
@@ -109,9 +110,12 @@ def _add(parcel: _Parcel, name: str, thing: Any, modules: Collection[str]) -> No
 
 
 def _add_source(parcel: _Parcel, name: str, thing: Any, modules: Collection[str]) -> None:
-    if name != thing.__name__:
+    if _is_lambda(thing):
+        source = f"{name} = ({_lambda_source(thing)})\n"
+    elif name == thing.__name__:
+        source = _source(thing)
+    else:
         raise NotShippable(f"{thing.__name__!r} is used as {name!r}; only its own name can be sent")
-    source = _source(thing)
     around = _surroundings(thing)
     for used in _names(thing, source):
         if used in around:
@@ -121,9 +125,32 @@ def _add_source(parcel: _Parcel, name: str, thing: Any, modules: Collection[str]
     parcel.sources[name] = source
 
 
+def _is_lambda(thing: Any) -> bool:
+    return getattr(thing, "__name__", "") == "<lambda>"
+
+
+def _lambda_source(thing: Any) -> str:
+    """The text of a lambda, cut out of the lines around it."""
+    code = thing.__code__
+    try:
+        text = "".join(inspect.findsource(code)[0])
+        candidates = [each for each in ast.walk(ast.parse(text)) if isinstance(each, ast.Lambda)]
+    except (OSError, SyntaxError):
+        raise NotShippable("the source of a lambda is not to be had; put it into a file") from None
+    places = set()
+    for line, last_line, column, last_column in code.co_positions():
+        # What is no part of the text has no width.
+        if None not in (line, last_line, column, last_column) and column != last_column:
+            places.add((line, column))
+    for each in candidates:
+        body = each.body
+        begin, end = (body.lineno, body.col_offset), (body.end_lineno, body.end_col_offset)
+        if each.lineno == code.co_firstlineno and places and begin == min(places) < end:
+            return ast.get_source_segment(text, each) or ""
+    raise NotShippable("the source of a lambda is not to be found; use def")
+
+
 def _source(thing: Any) -> str:
-    if thing.__name__ == "<lambda>":
-        raise NotShippable("a lambda has no source of its own; use def")
     try:
         source = textwrap.dedent(inspect.getsource(thing))
         ast.parse(source)
@@ -161,10 +188,17 @@ def _names(thing: Any, source: str) -> list[str]:
 
 def _head_names(node: ast.stmt) -> Iterator[str]:
     """Names in decorators and defaults, which are evaluated where the function is defined."""
+    head: list[ast.expr] = []
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        defaults = [*node.args.defaults, *(each for each in node.args.kw_defaults if each)]
-        for part in (*node.decorator_list, *defaults):
-            yield from (each.id for each in ast.walk(part) if isinstance(each, ast.Name))
+        head += [*node.decorator_list, *_defaults(node.args)]
+    elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
+        head += _defaults(node.value.args)
+    for part in head:
+        yield from (each.id for each in ast.walk(part) if isinstance(each, ast.Name))
+
+
+def _defaults(arguments: ast.arguments) -> list[ast.expr]:
+    return [*arguments.defaults, *(each for each in arguments.kw_defaults if each)]
 
 
 def _class_names(node: ast.stmt, around: Mapping[str, Any]) -> Iterator[str]:

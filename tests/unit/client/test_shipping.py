@@ -76,6 +76,10 @@ def both(number: int) -> int:
     return RATE + triple(number)
 
 
+double = lambda number: RATE * number  # noqa: E731 - as users write them
+either = [lambda number: number + 1, lambda number, by=RATE: number - by]
+
+
 def nested(numbers: list[int]) -> list[int]:
     def inner(number: int) -> int:
         return triple(number)
@@ -123,6 +127,10 @@ CASES: list[tuple[Callable[..., Any], list[Any]]] = [
     (cached, []),
     (annotated, []),
     (nested, [[1, 2]]),
+    (double, [4]),
+    (either[0], [4]),
+    (either[1], [4]),
+    (lambda text: "".join(sorted(text)), ["cab"]),
 ]
 
 
@@ -175,7 +183,7 @@ def test_what_cannot_go_along_is_refused_by_name() -> None:
 
     i = OPENED  # type: ignore[assignment]
     refusals = [
-        (lambda: 1, "a lambda"),
+        (eval("lambda: 1"), "the source of a lambda"),  # noqa: S307 - has no source
         (with_undefined, "'nowhere', which is defined nowhere"),
         (with_object, "'OPENED' is used but cannot go along"),
         (Point(1).moved, "is no function"),
