@@ -15,10 +15,10 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from desktopgrid.link.identity import Identity
 from desktopgrid.link.session import Link
@@ -60,6 +60,9 @@ class Settings:
     idle_time: float | None = None
     grace: float = 10.0
     slots: int = 0
+
+
+Command = Callable[[Settings], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -121,7 +124,7 @@ def _add_common(parser: argparse.ArgumentParser, is_again: bool = False) -> None
 
 
 def _count(text: str) -> int:
-    value = int(text)
+    value = int(text) if text.isdigit() else 0
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return value
@@ -134,13 +137,17 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _run(commands: dict[str, object], parsed: argparse.Namespace, is_pilot: bool) -> int:
+def _run(commands: Mapping[str, Command], parsed: argparse.Namespace, is_pilot: bool) -> int:
     try:
         settings = _settings(parsed, is_pilot)
-        return commands[parsed.command](settings)  # type: ignore[operator, no-any-return]
+        return commands[parsed.command](settings)
     except GridError as error:
-        print(f"{'pilot' if is_pilot else PROGRAM}: {error}", file=sys.stderr)
-        return WRONG if isinstance(error, (ConfigurationError, WrongCommand)) else FAILED
+        return _report(error, "pilot" if is_pilot else PROGRAM)
+
+
+def _report(error: GridError, program: str) -> int:
+    print(f"{program}: {error}", file=sys.stderr)
+    return WRONG if isinstance(error, (ConfigurationError, WrongCommand)) else FAILED
 
 
 def _settings(parsed: argparse.Namespace, is_pilot: bool) -> Settings:
@@ -180,8 +187,7 @@ def _start(settings: Settings) -> int:
         with os.fdopen(read) as pipe:
             is_ready = pipe.read() == "ready"
         if not is_ready:
-            os.waitpid(child, 0)
-            return FAILED
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         print(f"The worker runs in {settings.directory}, process {child}.")
         return 0
     os.close(read)
@@ -194,7 +200,7 @@ def _start(settings: Settings) -> int:
         os.close(write)
         code = _work(agent)
     except GridError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        code = _report(error, PROGRAM)
     finally:
         logging.shutdown()
         os._exit(code)
@@ -241,7 +247,7 @@ def _status(settings: Settings) -> int:
     return 0
 
 
-_COMMANDS: dict[str, object] = {
+_COMMANDS: Mapping[str, Command] = {
     "console": _console,
     "start": _start,
     "stop": _stop,

@@ -128,6 +128,7 @@ class Worker:
         self.tasks_done = 0
         self.leaving = ""
         """Why the worker takes no more tasks; empty while it does."""
+        self._leaves_as_told = False
         self._tasks: dict[int, HostedTask] = {}
         self._endings: dict[int, Ending] = {}
         self._ended: dict[int, tuple[str, int | None]] = {}
@@ -148,7 +149,7 @@ class Worker:
         self._alive_period = welcome.alive_period
         self._said_at = now
         if self.leaving and not welcome.resumed:
-            return [Say(m.Draining(self.leaving))]
+            return [Say(m.Draining(self.leaving, self._leaves_as_told))]
         return []
 
     def held(self) -> tuple[m.Held, ...]:
@@ -270,23 +271,26 @@ class Worker:
         task.follow(TaskEvent.STORED)
         return self._end(task, now, outputs)
 
-    def drain(self, reason: str, now: float) -> list[Action]:
-        """Take no more tasks, give back those that have not started, go when the last has ended."""
+    def drain(self, reason: str, now: float, is_told: bool = False) -> list[Action]:
+        """Take no more tasks, give back those that have not started, go when the last has ended.
+
+        ``is_told``: by who runs this host, and the server is to know.
+        """
         if self.leaving:
             return []
-        self.leaving = reason
-        actions: list[Action] = [Say(m.Draining(reason))]
+        self.leaving, self._leaves_as_told = reason, is_told
+        actions: list[Action] = [Say(m.Draining(reason, is_told))]
         for task in self.slots.waiting():
             actions += self._stop(task, now, Verdict("returned", reason))
         return actions + self._quit_if_empty()
 
-    def terminate(self, reason: str, now: float) -> list[Action]:
+    def terminate(self, reason: str, now: float, is_told: bool = True) -> list[Action]:
         """Give back all tasks and go.
 
         What runs gets SIGTERM, and SIGKILL after its grace or when the worker is told a second
         time. What has ended and is being stored has its grace for that.
         """
-        actions = self.drain(reason, now)
+        actions = self.drain(reason, now, is_told)
         for task in list(self._tasks.values()):
             verdict = Verdict("returned", reason)
             if self._is_told_to_go:
@@ -330,7 +334,7 @@ class Worker:
         if self._ends_at is not None and not self._is_told_to_go:
             remains = self._ends_at - now
             if remains <= policy.grace + LAST_WORDS:
-                return self.terminate("its time on this host is over", now)
+                return self.terminate("its time on this host is over", now, is_told=False)
             if remains <= policy.drain_before:
                 return self.drain("its time on this host is nearly over", now)
         if self.leaving:

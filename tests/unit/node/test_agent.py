@@ -420,7 +420,7 @@ def test_a_worker_that_is_told_to_go_gives_its_tasks_back(a_node: Start, tmp_pat
     node.agent.stop("SIGTERM")
     assert node.left() == STOPPED
     assert node.returned().reason == "SIGTERM"
-    assert node.link.of(m.Draining) == [m.Draining("SIGTERM")]
+    assert node.link.of(m.Draining) == [m.Draining("SIGTERM", is_told=True)]
 
 
 def test_a_task_that_does_not_obey_is_killed_after_its_grace(a_node: Start, tmp_path: Path) -> None:

@@ -384,7 +384,7 @@ def test_a_worker_that_is_told_to_go_gives_all_back() -> None:
     worker.heard(staging, 0.0)
     worker.heard(waiting, 0.0)
     assert worker.terminate("SIGTERM", 1.0) == [
-        Say(m.Draining("SIGTERM")),
+        Say(m.Draining("SIGTERM", is_told=True)),
         given_back(waiting, "SIGTERM"),
         Kill(1, signal.SIGTERM),
         BreakOff(2),
@@ -413,7 +413,7 @@ def test_a_result_that_is_being_stored_has_its_grace_when_the_worker_is_told_to_
     worker = a_worker(grace=5.0)
     assign = running(worker)
     worker.exited(1, Ending(0, leaves_files=True), 1.0)
-    assert worker.terminate("SIGTERM", 1.0) == [Say(m.Draining("SIGTERM"))]
+    assert worker.terminate("SIGTERM", 1.0) == [Say(m.Draining("SIGTERM", is_told=True))]
     assert worker.tick(5.0) == []
     assert worker.tick(6.0) == [BreakOff(1)]
     assert worker.failed(1, Verdict("failed", "broken off"), 6.0) == [
