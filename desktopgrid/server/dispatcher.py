@@ -32,7 +32,17 @@ from desktopgrid.model.objects import Data, Facts, Host, HostKind, Pilot, Task, 
 from desktopgrid.model.rights import Who
 from desktopgrid.server import changes as c
 from desktopgrid.server.scheduler import HostState, demand_of, executable_for
-from desktopgrid.server.state import Batch, Grid, Outcome, host_row, pilot_row, timestamp, work_row
+from desktopgrid.server.state import (
+    Batch,
+    Grid,
+    Outcome,
+    bounded,
+    clean,
+    host_row,
+    pilot_row,
+    timestamp,
+    work_row,
+)
 from desktopgrid.wire import messages as m
 
 # --- giving work ----------------------------------------------------------------------------------
@@ -134,22 +144,23 @@ def end_task(
     work = grid.works[task.work]
     grid.release(task, now)
     done = finished or m.Finished(task.uid, task.epoch, reason=reason)
-    wall, user, system, memory = done.usage
+    wall, user, system = (min(max(0.0, seconds), 1e12) for seconds in done.usage[:3])
+    exit_code = bounded(done.exit_code) if done.exit_code is not None else None
     out.changes.append(
         c.TaskUpdated(
             task.uid,
             task.status.value,
             timestamp(task.started_at),
             now.timestamp(),
-            done.exit_code,
-            reason[:1000],
+            exit_code,
+            clean(reason),
             done.stdout or None,
             done.stderr or None,
             _outputs_text(done.outputs),
             wall,
             user,
             system,
-            memory,
+            bounded(done.usage[3]),
         )
     )
     return work
@@ -180,7 +191,7 @@ def conclude(
 ) -> None:
     """``work`` is final: its row is written, who watches is told, memory forgets it."""
     work.status = after(WORKS, work.status, event)
-    work.reason = reason[:1000]
+    work.reason = clean(reason)
     out.changes.append(work_row(work, now, task))
     batch = grid.batches[work.submission.uid]
     if batch.watchers:
@@ -322,7 +333,7 @@ def _failed(
         conclude(grid, work, WorkEvent.FAILED, reason, now, out, task.uid, said, state.host.uid)
         grid.counts["failed"] += 1
         return
-    work.reason = f"failed on {name}: {said.reason}"[:1000]
+    work.reason = clean(f"failed on {name}: {said.reason}")
     requeue(grid, work, now, out)
     offer(grid, now, out)
 
@@ -380,7 +391,7 @@ def on_draining(
 ) -> None:
     """A worker takes no more tasks."""
     state.is_draining = True
-    state.asked_to_go = said.reason
+    state.is_told_to_go = said.is_told
 
 
 def on_bye(grid: Grid, state: HostState, said: m.Bye, now: datetime, out: Outcome) -> None:
@@ -434,7 +445,7 @@ def host_arrived(
     state.lease_ends_at, state.is_connected = lease_ends_at, True
     if not resumed:
         state.is_draining = False
-        state.asked_to_go = ""
+        state.is_told_to_go = False
     state.matches.clear()
     out.changes.append(host_row(host))
     if host.pilot is not None:
@@ -472,9 +483,19 @@ def host_left(
     grid.scheduler.forget_verdicts(state.host.uid)
     stamp = state.host.pilot
     if stamp is not None and stamp in grid.pilots:
-        end = PilotEvent.ENDED if event is TaskEvent.ABORTED else PilotEvent.FAILED
-        end_pilot(grid, grid.pilots[stamp], end, reason, now, out, state.works_done)
+        end_pilot(
+            grid, grid.pilots[stamp], _end_of(state, event), reason, now, out, state.works_done
+        )
     offer(grid, now, out)
+
+
+def _end_of(state: HostState, event: TaskEvent) -> PilotEvent:
+    """How the pilot of a host that left has ended: by itself, or whose doing it was."""
+    if event is TaskEvent.LOST:
+        return PilotEvent.FAILED
+    if state.is_taken_back:
+        return PilotEvent.DELETED
+    return PilotEvent.ABORTED if state.is_told_to_go else PilotEvent.ENDED
 
 
 def end_pilot(
@@ -491,7 +512,7 @@ def end_pilot(
         return
     status = after(PILOTS, pilot.status, event)
     pilot = replace(
-        pilot, status=status, reason=reason[:1000], tasks_done=pilot.tasks_done + tasks_done
+        pilot, status=status, reason=clean(reason), tasks_done=pilot.tasks_done + tasks_done
     )
     grid.pilots[pilot.stamp] = pilot
     out.changes.append(pilot_row(pilot, now))
@@ -514,7 +535,9 @@ def _host_of(grid: Grid, who: Who, hello: m.Hello, now: datetime) -> Host:
         facts = msgspec.convert(hello.facts, Facts)
     except msgspec.ValidationError as error:
         raise BadRequest(f"the facts of host {hello.host}: {error}") from None
-    if not 1 <= facts.cores <= 65_536 or facts.memory_mib < 0 or facts.disk_mib < 0:
+    if not facts.name or any(clean(text, 255) != text for text in _texts(facts)):
+        raise BadRequest(f"the facts of host {hello.host}: a name or word is not believable")
+    if not 1 <= facts.cores <= 65_536 or min(facts.memory_mib, facts.disk_mib) < 0:
         raise BadRequest(f"the facts of host {hello.host}: {facts.cores} cores are not believable")
     pilot = grid.pilots.get(hello.identity) if hello.kind == "pilot" else None
     if pilot is not None:
@@ -530,6 +553,10 @@ def _host_of(grid: Grid, who: Who, hello: m.Hello, now: datetime) -> Host:
     first = known.first_seen_at if known is not None else now
     stamp = pilot.stamp if pilot is not None else None
     return Host(hello.host, who.user, facts, first, now, ends_at, stamp)
+
+
+def _texts(facts: Facts) -> tuple[str, ...]:
+    return (facts.name, facts.cpu, facts.os, facts.address, facts.version)
 
 
 def check_uid(uid: str) -> str:

@@ -21,7 +21,7 @@ from desktopgrid.model.objects import Pilot, Site
 from desktopgrid.model.rights import UserLevel, Who
 from desktopgrid.server import changes as c
 from desktopgrid.server.dispatcher import check_uid, end_pilot
-from desktopgrid.server.state import Grid, Outcome, pilot_row
+from desktopgrid.server.state import Grid, Outcome, clean, pilot_row
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.proof import is_proved
 
@@ -137,8 +137,8 @@ def _believe(
         return
     pilot = replace(
         pilot,
-        reference=said.get("reference", pilot.reference)[:255],
-        reason=said.get("reason", pilot.reason)[:1000],
+        reference=clean(said.get("reference", pilot.reference), 255),
+        reason=clean(said.get("reason", pilot.reason)),
     )
     event = REPORTED.get(status) if status is not None else None
     # A pilot whose worker speaks to us runs, whatever an older answer of the site says.
@@ -167,6 +167,7 @@ def drain(
         if state is None:
             answers[stamp] = "gone" if pilot.status in FINAL_PILOTS else "unseen"
             continue
+        state.is_taken_back = True
         if not state.is_draining:
             state.is_draining = True
             out.push(state.session, m.Drain("its pilot is to be removed"))

@@ -47,7 +47,7 @@ from desktopgrid.model.rights import (
 from desktopgrid.server import changes as c
 from desktopgrid.server import explain, listing, pilots, submitting
 from desktopgrid.server.dispatcher import check_uid, conclude, end_task, host_left, offer
-from desktopgrid.server.state import Grid, Outcome, timestamp
+from desktopgrid.server.state import Grid, Outcome, clean, timestamp
 from desktopgrid.wire import messages as m
 
 Body = dict[str, Any]
@@ -271,7 +271,7 @@ def _send_data(
         asked.rights,
         asked.sha256,
         asked.size,
-        asked.type[:100],
+        clean(asked.type, 100),
         f"xw:///v1/datas/{asked.uid}",
         has_content,
     )
@@ -340,7 +340,7 @@ def _send_user(
         raise BadRequest(str(error)) from None
     if asked.group is not None:
         grid.find("user group", asked.group)
-    user = User(check_uid(asked.uid), login, level, asked.group, asked.email[:255])
+    user = User(check_uid(asked.uid), login, level, asked.group, clean(asked.email, 255))
     if user.uid in grid.users:
         raise AlreadyThere(f"there is a user {user.uid} already")
     save_user(grid, user, out)

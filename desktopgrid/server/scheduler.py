@@ -174,12 +174,13 @@ class HostState:
 
     __slots__ = (
         "_suspects",
-        "asked_to_go",
         "cores_given",
         "failures",
         "host",
         "is_connected",
         "is_draining",
+        "is_taken_back",
+        "is_told_to_go",
         "lease_ends_at",
         "matches",
         "mean_duration",
@@ -201,7 +202,8 @@ class HostState:
         self.mean_duration: float | None = None
         self.is_connected = session is not None
         self.is_draining = False
-        self.asked_to_go = ""
+        self.is_taken_back = False
+        self.is_told_to_go = False
         self.matches: dict[tuple[str, Demand], bool] = {}
         self.failures = 0
         self.suspicions = 0

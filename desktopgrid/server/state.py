@@ -212,6 +212,20 @@ class Grid:
         share.end(description.cores, task.created_at, now)
 
 
+MOST_INTEGER = 2**31 - 1
+LONGEST_TEXT = 1000
+
+
+def clean(text: str, longest: int = LONGEST_TEXT) -> str:
+    """``text`` of a peer as every database takes it."""
+    return text[:longest].replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def bounded(number: int) -> int:
+    """``number`` of a peer, cut to what every database's column takes."""
+    return max(-MOST_INTEGER, min(MOST_INTEGER, number))
+
+
 def timestamp(at: datetime | None) -> float | None:
     """``at`` as it stands in the database."""
     return None if at is None else at.timestamp()

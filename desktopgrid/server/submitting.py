@@ -29,7 +29,7 @@ from desktopgrid.model.rights import (
 )
 from desktopgrid.server import changes as c
 from desktopgrid.server.dispatcher import check_uid, offer
-from desktopgrid.server.state import Grid, Outcome, arguments_text, description_text
+from desktopgrid.server.state import Grid, Outcome, arguments_text, clean, description_text
 from desktopgrid.wire import messages as m
 
 LONGEST_REQUIREMENTS = 4096
@@ -175,6 +175,8 @@ def describe(fields: dict[str, Any], application: str) -> Description:
         value = getattr(made, name)
         if not least <= value <= most:
             raise BadRequest(f"{name} is {value}; {least} to {most} are allowed")
+    if clean(made.label, 255) != made.label:
+        raise BadRequest("label: at most 255 characters, none of them NUL")
     if len(made.requirements) > LONGEST_REQUIREMENTS:
         raise BadRequest(
             f"requirements of {len(made.requirements)} characters; at most {LONGEST_REQUIREMENTS}"

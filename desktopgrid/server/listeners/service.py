@@ -8,6 +8,7 @@ readers of the database, argon2 and the matcher.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 from collections.abc import Callable, Coroutine
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from condor.matcher import Matcher, MatcherUnavailable
 from condor.matcher import RequirementRefused as MatcherRefused
@@ -82,6 +83,7 @@ class Service:
         self._hasher = PasswordHasher()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_judging = False
+        self._writer: Connection | None = None
         self._room = asyncio.Event()
         self._room.set()
         self._is_stopping = False
@@ -106,11 +108,14 @@ class Service:
         core = await self.in_thread(self._readers, self._load)
         self.incarnation = core.grid.incarnation
         self._core = core
+        gc.freeze()  # what was loaded lives long; no need to look at it again and again
         logger.info(
             "Serving as incarnation %d with %d open works", self.incarnation, len(core.grid.works)
         )
 
     def _load(self) -> Core:
+        if self._writer is not None:
+            self._writer.close()  # an earlier core's, whose commit failed
         with self.engine.connect() as connection:
             with database.transaction(connection):
                 shard = records.take(connection, SHARD, socket.gethostname())
@@ -120,7 +125,7 @@ class Service:
         recorded: dict[str, dict[int, bytes]] = {}
         for (session, sequence), reply in snapshot.replies.items():
             recorded.setdefault(session, {})[sequence] = reply.body.encode()
-        writer = self.engine.connect()
+        writer = self._writer = self.engine.connect()
 
         def write(changes: list[Change]) -> None:
             with database.transaction(writer):
@@ -312,6 +317,8 @@ class Service:
             requirements = message.description.get("requirements")
             if isinstance(requirements, str) and requirements:
                 await self.in_thread(self._judges, self._check_requirements, requirements)
+        elif isinstance(message, m.SubmitPilots):
+            await self.in_thread(self._readers, self._check_stamps, list(message.pilots))
         elif isinstance(message, m.SendUser) and message.password:
             hashed = await self.in_thread(self._hashers, self._hasher.hash, message.password)
             return replace(message, password=hashed)
@@ -332,6 +339,12 @@ class Service:
     def _check_new(self, asked: m.Submit) -> None:
         with self.engine.connect() as connection, database.transaction(connection):
             questions.check_new(connection, asked)
+
+    def _check_stamps(self, stamps: list[str]) -> None:
+        with self.engine.connect() as connection, database.transaction(connection):
+            taken = reading.taken(connection, "pilots", stamps)
+        if taken:
+            raise AlreadyThere(f"there is a pilot {min(taken)} already")
 
     def _check_requirements(self, text: str) -> None:
         try:
