@@ -4,6 +4,8 @@ The whole path, with the commands that a user types: a new grid with its server 
 machine, a real HTCondor pool, two pilots submitted to it, an application, a sweep, its results put
 together. Where HTCondor cannot be had, which is where no package registry can be reached, the
 pilots are processes of this machine.
+
+run.py [PICTURE [TARGET]] renders another picture than picture.json into another file.
 """
 
 from __future__ import annotations
@@ -33,7 +35,6 @@ from desktopgrid.model.lifecycle import WorkStatus
 from desktopgrid.model.objects import Description, Result
 
 DEMO = Path(__file__).resolve().parent
-TARGET = DEMO / "fractal.png"
 PILOTS = 2
 START_SECONDS = 90.0
 RENDER_SECONDS = 900.0
@@ -69,7 +70,7 @@ class DemoFailed(Exception):
     """Something did not come up; says what, and where the log is."""
 
 
-def main() -> int:
+def main(picture: Path = DEMO / "picture.json", target: Path = DEMO / "fractal.png") -> int:
     """The demo; 0 if every tile of the picture is there."""
     # SIGTERM cleans up as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
@@ -85,7 +86,7 @@ def main() -> int:
             stack.enter_context(pilots(identity))
             grid = stack.enter_context(Grid.open(identity))
             hosts = wait_for_hosts(grid, 1 + PILOTS)
-            return render(grid, hosts)
+            return render(grid, hosts, picture, target)
     except (DemoFailed, GridError, CondorError) as error:
         say(f"The demo failed: {error}")
         return 1
@@ -93,9 +94,8 @@ def main() -> int:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def render(grid: Grid, hosts: dict[str, tuple[str, str]]) -> int:
+def render(grid: Grid, hosts: dict[str, tuple[str, str]], description: Path, target: Path) -> int:
     """Submit the sweep, put the tiles together, say how it went."""
-    description = DEMO / "picture.json"
     picture = Picture(json.loads(description.read_text()))
     application = grid.send_application("fractal", DEMO / "fractal.py")
     data = grid.send_data(description)
@@ -118,9 +118,9 @@ def render(grid: Grid, hosts: dict[str, tuple[str, str]]) -> int:
                 done[str(result.host)] += 1
             progress.show(done.total())
     seconds = time.monotonic() - started_at
-    canvas.write(TARGET)
+    canvas.write(target)
     lost = picture.tiles - done.total()
-    say(f"The picture is in {shown(TARGET)}.")
+    say(f"The picture is in {shown(target)}.")
     counts = ", ".join(
         " ".join((*hosts.get(uid, (uid, "unknown")), str(count)))
         for uid, count in sorted(done.items(), key=lambda item: hosts.get(item[0], ("", ""))[1])
@@ -128,7 +128,7 @@ def render(grid: Grid, hosts: dict[str, tuple[str, str]]) -> int:
     rate = picture.tiles / seconds
     print(
         f"works {picture.tiles}, lost {lost}, {seconds:.1f} s, {rate:.1f} works/s;"
-        f" hosts: {counts}; picture: {shown(TARGET)}",
+        f" hosts: {counts}; picture: {shown(target)}",
         flush=True,
     )
     return 1 if lost else 0
@@ -255,7 +255,7 @@ def cache() -> Path:
 
 def shown(path: Path) -> str:
     """A path as one types it in the checkout."""
-    return str(path.relative_to(DEMO.parent))
+    return str(path.relative_to(DEMO.parent) if path.is_relative_to(DEMO.parent) else path)
 
 
 def say(sentence: str) -> None:
@@ -264,4 +264,4 @@ def say(sentence: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*map(Path, sys.argv[1:])))
