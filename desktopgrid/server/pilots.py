@@ -16,11 +16,18 @@ from desktopgrid.model.errors import (
     NotAuthenticated,
     UnknownObject,
 )
-from desktopgrid.model.lifecycle import FINAL_PILOTS, PILOTS, PilotEvent, PilotStatus, after
+from desktopgrid.model.lifecycle import (
+    FINAL_PILOTS,
+    PILOTS,
+    PilotEvent,
+    PilotStatus,
+    TaskEvent,
+    after,
+)
 from desktopgrid.model.objects import Pilot, Site
 from desktopgrid.model.rights import UserLevel, Who
 from desktopgrid.server import changes as c
-from desktopgrid.server.dispatcher import check_uid, end_pilot
+from desktopgrid.server.dispatcher import check_uid, end_pilot, host_left
 from desktopgrid.server.state import Grid, Outcome, clean, pilot_row
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.proof import is_proved
@@ -148,10 +155,15 @@ def _believe(
             pilot = replace(pilot, status=after(PILOTS, pilot.status, event))
         event = None
     grid.pilots[pilot.stamp] = pilot
-    if event is not None:
-        end_pilot(grid, pilot, event, pilot.reason, now, out)
-    else:
+    if event is None:
         out.changes.append(pilot_row(pilot))
+        return
+    state = grid.scheduler.hosts.get(pilot.host) if pilot.host is not None else None
+    done = state.works_done if state is not None else 0
+    end_pilot(grid, pilot, event, pilot.reason, now, out, done)
+    if state is not None and not state.is_connected:
+        # Site and connection agree: its works need not wait until the lease has run out.
+        host_left(grid, state, TaskEvent.LOST, f"its pilot is {event.value}", now, out)
 
 
 def drain(

@@ -192,10 +192,14 @@ class Returned(Message):
 
 @dataclass(frozen=True)
 class Draining(Message):
-    """A worker takes no more tasks; it says ``bye`` when the last has ended."""
+    """A worker takes no more tasks; it says ``bye`` when the last has ended.
+
+    ``is_told``: it does not leave by itself, its batch system or its user told it to go.
+    """
 
     verb = "draining"
     reason: str = ""
+    is_told: bool = False
 
 
 @dataclass(frozen=True)
