@@ -58,6 +58,8 @@ class FakeSchedd:
         self.slots = slots
         self.unavailable_because: str | None = None
         """Set it, and every question raises PoolUnavailable until it is None again."""
+        self.errors: dict[JobId, bytes] = {}
+        """What jobs wrote to standard error."""
         self._clock, self._behaviour = clock, behaviour
         self._queue: dict[JobId, _Entry] = {}
         self._history: dict[JobId, _Entry] = {}
@@ -117,6 +119,11 @@ class FakeSchedd:
         """What is in the queue, as it was submitted: for tests."""
         self._advance()
         return {job: entry.description for job, entry in self._queue.items()}
+
+    def errors_of(self, job: JobId) -> bytes:
+        """What ``errors`` has."""
+        self._advance()
+        return self.errors.get(job, b"")
 
     def remove(self, ids: Sequence[JobId], reason: str) -> None:
         """Idempotent."""

@@ -102,6 +102,12 @@ class Job:
     reason: str | None = None
     """Why it is held or was removed, in HTCondor's words."""
     hold_code: int | None = None
+    is_removed_by_policy: bool = False
+    """Whether a rule that the job was submitted with removed it (the limits of JobDescription)."""
+    last_status: JobStatus | None = None
+    """What it was before ``status``."""
+    starts: int = 0
+    """How often it was started."""
     exit_code: int | None = None
     exit_signal: int | None = None
     entered_status_at: datetime | None = None
@@ -115,6 +121,23 @@ class Job:
         if self.hold_code is None:
             return None
         return HOLD_WORDS.get(self.hold_code, f"hold reason {self.hold_code}")
+
+    @property
+    def policy_words(self) -> str | None:
+        """Which rule of its own removed it; None for a job that none did."""
+        if not self.is_removed_by_policy or self.last_status is None:
+            return None
+        if self.last_status == JobStatus.IDLE and self.starts:
+            return LOST_ITS_SLOT
+        return POLICY_WORDS.get(self.last_status)
+
+
+POLICY_WORDS = {
+    JobStatus.IDLE: "it waited longer than it was to",
+    JobStatus.HELD: "it was held longer than it was to",
+    JobStatus.RUNNING: "it ran longer than it was to",
+}
+LOST_ITS_SLOT = "its slot was taken away, and it starts only once"
 
 
 class JobQueue(Protocol):
@@ -137,6 +160,9 @@ class JobQueue(Protocol):
         self, ids: Sequence[JobId], ended_after: datetime | None = None
     ) -> dict[JobId, Job]:
         """Those that have left the queue, as far as it is remembered; perhaps seconds late."""
+
+    def errors_of(self, job: JobId) -> bytes:
+        """What a spooled job that has ended wrote to standard error; empty where it is not kept."""
 
     def remove(self, ids: Sequence[JobId], reason: str) -> None:
         """Idempotent."""

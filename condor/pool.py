@@ -44,6 +44,8 @@ ATTRIBUTES = [
     "ClusterId",
     "ProcId",
     "JobStatus",
+    "LastJobStatus",
+    "NumJobStarts",
     "EnteredCurrentStatus",
     "HoldReason",
     "HoldReasonCode",
@@ -171,6 +173,23 @@ class Schedd:
             found = schedd.history(_constraint(ours), ATTRIBUTES, match=-1, since=since)
             return _wanted(ours, (_job(name, ad, is_in_queue=False) for ad in found))
 
+    def errors_of(self, job: JobId) -> bytes:
+        """What a spooled job that has ended wrote to standard error; empty where it is not kept."""
+        with self._asked("give back output") as (name, schedd):
+            constraint = ads.all_of([_constraint({job}), ads.equals("ProcId", job.proc)])
+            found = schedd.query(constraint, ["JobStatus", "Err", "StageInFinish"])
+            if job.schedd != name or not found or not ads.has(found[0], "StageInFinish"):
+                return b""
+            ad = found[0]
+            if STATUS_OF_CODE[ads.integer(ad, "JobStatus")] != JobStatus.COMPLETED:
+                return b""
+            with tempfile.TemporaryDirectory(prefix="glidebridge-output-") as directory:
+                # The bindings write to where the job was submitted, which may be elsewhere.
+                schedd.edit(job.in_schedd, "SUBMIT_Iwd", ads.literal(directory))
+                schedd.retrieve([job.in_schedd])
+                written = Path(directory) / Path(ads.string(ad, "Err")).name
+                return written.read_bytes() if written.is_file() else b""
+
     def remove(self, ids: Sequence[JobId], reason: str) -> None:
         """Take the jobs out of the queue. Idempotent: a job that is gone is no error."""
         self._act(htcondor2.JobAction.Remove, ids, reason)
@@ -251,6 +270,7 @@ class Schedd:
 
 
 _REFUSAL = "Failed to create job ad"
+_POLICY = "The job attribute PeriodicRemove expression"
 _NOBODY_YET = Path()
 
 
@@ -321,12 +341,17 @@ def _job(schedd: str, ad: classad2.ClassAd, is_in_queue: bool) -> Job:
     hold_code = ads.optional_integer(ad, "HoldReasonCode") if status == JobStatus.HELD else None
     if hold_code == HELD_FOR_SPOOLING:
         status = JobStatus.SPOOLING
-    reason = {JobStatus.HELD: "HoldReason", JobStatus.REMOVED: "RemoveReason"}.get(status)
+    attribute = {JobStatus.HELD: "HoldReason", JobStatus.REMOVED: "RemoveReason"}.get(status)
+    reason = ads.optional_string(ad, attribute) if attribute else None
+    last = ads.optional_integer(ad, "LastJobStatus")
     by_signal = ads.has(ad, "ExitBySignal") and ads.boolean(ad, "ExitBySignal")
     return Job(
         id=JobId(schedd, ads.integer(ad, "ClusterId"), ads.integer(ad, "ProcId")),
         status=status,
-        reason=ads.optional_string(ad, reason) if reason else None,
+        reason=reason,
+        is_removed_by_policy=status == JobStatus.REMOVED and _POLICY in (reason or ""),
+        last_status=STATUS_OF_CODE.get(last) if last is not None else None,
+        starts=ads.optional_integer(ad, "NumJobStarts") or 0,
         hold_code=hold_code if status == JobStatus.HELD else None,
         exit_code=None if by_signal else ads.optional_integer(ad, "ExitCode"),
         exit_signal=ads.optional_integer(ad, "ExitSignal") if by_signal else None,

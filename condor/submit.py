@@ -63,6 +63,8 @@ class JobDescription:
     keep_for: timedelta = timedelta(0)
     """How long a job that has ended stays in the queue, so that nobody misses how it ended: its
     history may be seconds late. What was spooled stays as long."""
+    starts_once: bool = False
+    """A job that has started and lost its slot is not started again: the schedd removes it."""
     on_hold: bool = False
     """Submit it, but start it only when it is released. Not for spooled jobs."""
 
@@ -102,8 +104,12 @@ def submit_lines(job: JobDescription) -> dict[str, str]:
     for key, value in (("output", job.output), ("error", job.error), ("log", job.log)):
         if value is not None:
             lines[key] = one_line(key, value)
-    if job.requirements is not None:
-        lines["requirements"] = one_line("requirements", job.requirements)
+    requirements = [job.requirements] if job.requirements is not None else []
+    if job.starts_once:
+        # The removal rule below is looked at now and then only; this one before every match.
+        requirements.append(f"{_STARTS} == 0")
+    if requirements:
+        lines["requirements"] = one_line("requirements", ads.all_of(requirements))
     if not job.transfer_executable:
         lines["transfer_executable"] = "False"
     if job.on_hold:
@@ -200,6 +206,9 @@ def _file_list(field_name: str, paths: Iterable[str]) -> str:
     return one_line(field_name, ", ".join(paths))
 
 
+_STARTS = "(MY.NumJobStarts ?: 0)"
+
+
 def _removal_rule(job: JobDescription) -> str:
     rules = [
         f"(JobStatus == 1 && time() - QDate > {_seconds(job.idle_limit)})",
@@ -209,6 +218,8 @@ def _removal_rule(job: JobDescription) -> str:
         rules.append(
             f"(JobStatus == 2 && time() - JobCurrentStartDate > {_seconds(job.run_limit)})"
         )
+    if job.starts_once:
+        rules.append(f"(JobStatus == 1 && {_STARTS} > 0)")
     return " || ".join(rules)
 
 

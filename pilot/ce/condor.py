@@ -31,6 +31,8 @@ ENDED_PILOTS_STAY = timedelta(minutes=10)
 WALL_TIME_SLACK = timedelta(minutes=10)
 """A pilot ends by itself at its wall time; the schedd takes one that did not."""
 
+LAST_BYTES = 4096
+
 STATUS_OF_JOB = {
     JobStatus.SPOOLING: PilotStatus.WAITING,
     JobStatus.IDLE: PilotStatus.WAITING,
@@ -76,8 +78,11 @@ class CondorCE:
             return {stamp: Reference(str(job)) for stamp, job in found.items()}
 
     def last_words(self, reference: Reference) -> str:
-        """Nothing yet."""
-        return ""
+        """From the schedd, while it keeps what was spooled."""
+        with self._asked():
+            for job in _job_ids([reference]):
+                return self._queue.errors_of(job)[-LAST_BYTES:].decode(errors="replace")
+            return ""
 
     def statuses(self, references: Sequence[Reference]) -> dict[Reference, PilotState]:
         """One look into the queue, and one into the history if some are no longer there."""
@@ -119,6 +124,8 @@ class CondorCE:
             idle_limit=pilot.queue_limit,
             run_limit=pilot.wall_time + WALL_TIME_SLACK,
             keep_for=ENDED_PILOTS_STAY,
+            # Its enrolment secret is good for one.
+            starts_once=True,
         )
 
     @property
@@ -143,7 +150,7 @@ def state_of(job: Job) -> PilotState:
     if job.status == JobStatus.COMPLETED:
         return _ended(job)
     if job.status == JobStatus.REMOVED:
-        reason = job.reason or "removed from the queue"
+        reason = job.policy_words or job.reason or "removed from the queue"
         ours = reason.startswith(REMOVED_BY_US)
         return PilotState(PilotStatus.DELETED if ours else PilotStatus.ABORTED, reason)
     if job.status == JobStatus.HELD:
