@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,42 +16,26 @@ Run = Callable[..., "tuple[int, str]"]
 
 @pytest.fixture(params=WAYS, ids=["posix_spawn", "subprocess"])
 def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a script in a thread, as a slot would; its exit code and output."""
-    if not request.param:
-        monkeypatch.setattr(spawning, "_unshare", lambda: False)
+    """Runs a script; its exit code and output."""
+    if request.param:
+        assert spawning.library() is not None
+    else:
+        monkeypatch.setattr(spawning, "library", lambda: None)
 
     def run(script: str, executable: str = "/bin/sh") -> tuple[int, str]:
-        results: list[tuple[int, str] | Exception] = []
-
-        def in_thread() -> None:
-            try:
-                results.append(spawned(script, executable))
-            except Exception as error:
-                results.append(error)
-
-        def spawned(script: str, executable: str) -> tuple[int, str]:
-            assert spawning.have_own_directory() is request.param
-            nothing = os.open(os.devnull, os.O_RDONLY)
-            output = os.open(tmp_path / "output", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-            work = tmp_path / "work"
-            work.mkdir(exist_ok=True)
-            files = (nothing, output, output)
-            arguments = ("sh", "-c", script)
-            try:
-                pid = spawning.spawn(Path(executable), arguments, {"A": "b"}, work, files)
-                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-                return code, os.pread(output, 10_000, 0).decode()
-            finally:
-                os.close(nothing)
-                os.close(output)
-
-        thread = threading.Thread(target=in_thread)
-        thread.start()
-        thread.join()
-        [result] = results
-        if isinstance(result, Exception):
-            raise result
-        return result
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        output = os.open(tmp_path / "output", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        work = tmp_path / "work"
+        work.mkdir(exist_ok=True)
+        files = (nothing, output, output)
+        arguments = ("sh", "-c", script)
+        try:
+            pid = spawning.spawn(Path(executable), arguments, {"A": "b"}, work, files)
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            return code, os.pread(output, 10_000, 0).decode()
+        finally:
+            os.close(nothing)
+            os.close(output)
 
     return run
 
@@ -80,5 +63,6 @@ def test_a_program_that_is_not_there_is_an_error(run: Run) -> None:
         run("", "/no/such/program")
 
 
-def test_the_main_threads_directory_is_everybodys() -> None:
-    assert not spawning.have_own_directory()
+def test_what_cannot_be_an_argument_is_an_error(run: Run) -> None:
+    with pytest.raises(ValueError, match="null"):
+        run("echo \0")
