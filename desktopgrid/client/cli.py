@@ -6,6 +6,7 @@ work that was waited for failed; 2: the command line is wrong.
 
 from __future__ import annotations
 
+import logging
 from importlib import metadata
 
 import click
@@ -59,6 +60,11 @@ for command in (
 
 def main() -> None:
     """Run `xw`."""
+    talk = logging.StreamHandler()
+    talk.setFormatter(logging.Formatter("xw: %(message)s"))
+    # Why a session ended is what the command ends with; no need to say it twice.
+    talk.addFilter(lambda record: not record.getMessage().startswith("The link has ended"))
+    logging.basicConfig(level=logging.WARNING, handlers=[talk])
     xw()
 
 

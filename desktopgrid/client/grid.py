@@ -28,7 +28,7 @@ from desktopgrid.client.replies import field, result_of
 from desktopgrid.client.session import RESULTS_A_REQUEST, GridSession, Reply
 from desktopgrid.client.watches import OnEnded
 from desktopgrid.link.identity import Identity
-from desktopgrid.model.errors import BadRequest, GridError, UnknownObject
+from desktopgrid.model.errors import BadRequest, GridError, NotAuthenticated, UnknownObject
 from desktopgrid.model.objects import (
     UID,
     Data,
@@ -309,5 +309,10 @@ class Grid:
         return Identity(mine.servers, kind, uid, secret, mine.ca)
 
     def revoke(self, uid: UID) -> None:
-        """Revoke a token or a user: its sessions end now."""
-        self.session.ask(m.Revoke(uid))
+        """Revoke a token or a user: its sessions end now, and maybe this one with them."""
+        try:
+            self.session.ask(m.Revoke(uid))
+        except NotAuthenticated:
+            # The answer to the one who revokes himself is that he is not heard any more.
+            if uid != self.session.identity.identity:
+                raise

@@ -10,7 +10,7 @@ import click
 from desktopgrid.client import profile
 from desktopgrid.client.commands.shell import Command, Shell, pass_shell
 from desktopgrid.client.commands.types import Span
-from desktopgrid.model.errors import GridError
+from desktopgrid.model.errors import NotAuthenticated
 
 
 def _password(context: click.Context, option: click.Parameter, value: str | None) -> str:
@@ -83,9 +83,8 @@ def logout(shell: Shell) -> None:
     identity = profile.load(path)
     try:
         shell.grid.revoke(identity.identity)
-    except GridError as error:
-        shell.output.say(f"The token could not be revoked: {error}")
-        raise
+    except NotAuthenticated:
+        shell.output.say("The token was good for nothing any more.")
     path.unlink()
     shell.output.say(f"Logged out; {path} is removed.")
 
