@@ -140,7 +140,7 @@ class Picture:
         point = self._point(row, column)
         first, *others = (point + offset * self._scale for offset in SUBPIXELS)
         colour, distance = self._sample(first)
-        if distance > 0.8:
+        if distance > 0.6:
             return colour
         colours = [colour, *(self._sample(other)[0] for other in others)]
         red, green, blue = (sum(parts) / len(colours) for parts in zip(*colours))
