@@ -23,6 +23,7 @@ from desktopgrid.model.errors import GridError, LimitExceeded
 from desktopgrid.wire import messages as m
 from pilot.node import leftovers, processes
 from pilot.node.cache import Cache
+from pilot.node.errors import CouldNotRun
 from pilot.node.leftovers import Leftovers
 from pilot.node.runner import Runner, Transfers
 from pilot.node.sandbox import remove_tree
@@ -173,7 +174,10 @@ class Agent:
 
     def free_disk_mib(self) -> int:
         """What is left on the disk."""
-        status = os.statvfs(self.directory.path)
+        try:
+            status = os.statvfs(self.directory.path)
+        except OSError:
+            return 0
         return status.f_bavail * status.f_frsize >> 20
 
     def staged(self, epoch: int) -> list[Action]:
@@ -201,8 +205,11 @@ class Agent:
         if count:
             logger.warning("Killed %d processes that an earlier worker had left", count)
         directory.forget_running()
-        remove_tree(directory.slots)
-        self._runners = [Runner(self, number) for number in range(self.host.capacity.cores)]
+        try:
+            remove_tree(directory.slots)
+            self._runners = [Runner(self, number) for number in range(self.host.capacity.cores)]
+        except OSError as error:
+            raise CouldNotRun(f"{directory.slots} cannot be made: {error}") from error
 
     def hear_signals(self) -> None:
         """Let SIGTERM, SIGINT and SIGHUP tell this worker to go."""
@@ -289,7 +296,12 @@ class Agent:
             for runner in self._runners:
                 epoch, execution = runner.epoch, runner.execution
                 if execution is not None and execution.is_limited:
-                    self._feed(self.worker.sampled, epoch, *execution.sample())
+                    try:
+                        memory_mib, disk_mib = execution.sample()
+                    except OSError as error:
+                        logger.warning("Could not see what a task uses: %s", error)
+                        continue
+                    self._feed(self.worker.sampled, epoch, memory_mib, disk_mib)
 
     # Any thread.
 

@@ -143,12 +143,9 @@ class Execution:
 
     def sample(self) -> tuple[int, int]:
         """Memory and disk that the task uses now, in MiB."""
-        disk = 0
-        with self._lock:
-            if self.pid is None or self._is_reaped:
-                return 0, 0
-            if self.program.disk_mib:
-                disk = self.sandbox.used_mib()
+        if self.pid is None or self._is_reaped:
+            return 0, 0
+        disk = self.sandbox.used_mib() if self.program.disk_mib else 0
         members = self.members()
         memory = sum(one.resident_kib for one in members)
         if self.program.memory_mib and memory >> 10 > self.program.memory_mib:

@@ -102,7 +102,7 @@ class Runner:
         self.is_broken_off = False
         self._taken: list[m.File] = []
         self._files: list[NewFile] = []
-        self._is_silent = self._is_untouched = False
+        self._is_silent = self._is_untouched = self._is_spoilt = False
 
     def __repr__(self) -> str:
         return f"<Runner of slot {self.number}, {self.execution or 'idle'}>"
@@ -152,6 +152,9 @@ class Runner:
 
     def _stage(self, assign: m.Assign) -> None:
         sandbox = self.sandbox
+        if self._is_spoilt:
+            sandbox.renew()
+            self._is_spoilt = False
         executable = self._take(assign.executable)
         stdin = None if assign.stdin is None else self._take(assign.stdin)
         if assign.env is not None:
@@ -197,10 +200,12 @@ class Runner:
         taken = {file.name for file in self._files}
         left_out = []
         for file in self.sandbox.new_files(patterns):
-            if file.name in taken:
-                left_out.append(file.name)
+            name = file.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            if name in taken:
+                left_out.append(name)
             else:
-                self._files.append(file)
+                taken.add(name)
+                self._files.append(file._replace(name=name))
         return f"left out {', '.join(left_out)}: the name was taken" if left_out else ""
 
     def _store(self, assign: m.Assign) -> tuple[m.Stored, ...]:
@@ -214,8 +219,7 @@ class Runner:
         path = f"/v1/tasks/{assign.task}/outputs/{sha256}"
         put = self.owner.transfers.put
         self._try(lambda: put(path, file.path, sha256, size, self._look_up))
-        name = file.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        return m.Stored(name, sha256, size)
+        return m.Stored(file.name, sha256, size)
 
     def _take(self, file: m.File) -> Path:
         path = self.owner.cache.take(file, self._fetch)
@@ -252,7 +256,12 @@ class Runner:
             self.owner.cache.release(file)
         self._taken.clear()
         self._files = []
-        self.sandbox.clean(self._is_untouched, self._is_silent)
+        try:
+            self.sandbox.clean(self._is_untouched, self._is_silent)
+        except OSError as error:
+            # The next task tries again, and is the one to fail if it must.
+            logger.error("Could not clean %s: %s", self.sandbox.area, error)
+            self._is_spoilt = True
         self._is_silent = self._is_untouched = False
 
 

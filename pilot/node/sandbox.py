@@ -18,10 +18,9 @@ import tempfile
 import time
 import zipfile
 import zlib
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from pilot.node.errors import UnusableInput
 
@@ -32,8 +31,7 @@ CLOCK_GRAIN = 20_000_000
 """Nanoseconds: more than a tick of any file system's clock."""
 
 
-@dataclass(frozen=True)
-class NewFile:
+class NewFile(NamedTuple):
     """A file that a task left behind: its name as the grid knows it, and where it lies."""
 
     name: str

@@ -13,6 +13,7 @@ nothing; the server gives its tasks to others.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from dataclasses import dataclass
@@ -74,8 +75,10 @@ class WorkerDirectory:
 
         Nothing is erased when it has ended: no other process can have its number *and* its time.
         """
+        # Without a record the task is still known by its environment: a full disk does not matter.
         text = f"{pid} {since} {until} {self.boot} {task}\n".encode()[:RECORD_SIZE]
-        os.pwrite(self._records, text.ljust(RECORD_SIZE), slot * RECORD_SIZE)
+        with contextlib.suppress(OSError):
+            os.pwrite(self._records, text.ljust(RECORD_SIZE), slot * RECORD_SIZE)
 
     def left_running(self) -> list[Running]:
         """What an earlier worker had recorded in this boot of the host."""

@@ -406,7 +406,7 @@ class Worker:
             task.assign.task,
             epoch,
             exit_code=ending.exit_code,
-            reason=ending.reason[:MAX_REASON],
+            reason=_sayable(ending.reason),
             stdout=ending.stdout,
             stderr=ending.stderr,
             outputs=outputs,
@@ -419,7 +419,7 @@ class Worker:
     ) -> list[Action]:
         """Say that there is no result, and why."""
         self._ended[assign.epoch] = (assign.task, None)
-        reason = verdict.reason[:MAX_REASON]
+        reason = _sayable(verdict.reason)
         if verdict.outcome == "returned":
             return [Say(m.Returned(assign.task, assign.epoch, reason), assign.epoch)]
         message = m.Finished(assign.task, assign.epoch, outcome=verdict.outcome, reason=reason)
@@ -434,6 +434,12 @@ class Worker:
             return []
         self._has_quit = True
         return [Quit(self.leaving)]
+
+
+def _sayable(reason: str) -> str:
+    """``reason`` as it may travel: not too long, and without the halves of characters that stand
+    for bytes in file names."""
+    return reason[:MAX_REASON].encode("utf-8", "replace").decode()
 
 
 def _limit_broken(assign: m.Assign, ending: Ending) -> Verdict | None:

@@ -185,6 +185,30 @@ def test_a_closed_file_comes_back_all_the_same(a_node: Start) -> None:
     assert [output.name for output in node.finished().outputs] == ["shut"]
 
 
+def test_names_that_are_no_text_come_back_as_text(a_node: Start) -> None:
+    node = a_node().start()
+    node.give("""touch "$(printf 'a\\377')"; touch "$(printf 'a\\376')" """)
+    ended = node.finished()
+    assert [output.name for output in ended.outputs] == ["a\ufffd"]
+    assert ended.reason == "left out a\ufffd: the name was taken"
+
+
+def test_a_slot_that_could_not_be_cleaned_is_cleaned_by_the_next_task(
+    a_node: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = a_node(cores=1).start()
+
+    def full(*_: object) -> None:
+        monkeypatch.undo()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(node.agent._runners[0].sandbox, "clean", full)
+    node.give("touch left")
+    node.finished()
+    node.give("ls", 2)
+    assert node.finished(2).stdout == b""
+
+
 def test_too_many_files_are_the_works_own_fault(
     a_node: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,23 @@ def test_outside_of_a_slot_there_is_no_ad() -> None:
 
 
 @pytest.mark.parametrize(
+    "ad, told, lifetime",
+    [
+        pytest.param({}, 600.0, 600.0, id="the slot says nothing"),
+        pytest.param({"TimeToLive": 2147483647}, 600.0, 600.0, id="the slot has no end"),
+        pytest.param({"TimeToLive": 100}, 600.0, 100.0, id="the slot goes before"),
+        pytest.param({"TimeToLive": 1000}, 600.0, 600.0, id="the slot goes later"),
+        pytest.param({"TimeToLive": 1000}, None, 1000.0, id="only the slot says"),
+        pytest.param({"TimeToLive": "later"}, None, None, id="nobody knows"),
+    ],
+)
+def test_a_pilot_lives_no_longer_than_its_slot(
+    ad: dict[str, object], told: float | None, lifetime: float | None
+) -> None:
+    assert facts.lifetime_of_slot(ad, told) == lifetime
+
+
+@pytest.mark.parametrize(
     "environment, is_pilot, kind",
     [
         ({}, False, "desktop"),

@@ -117,6 +117,14 @@ def test_a_long_reason_is_cut() -> None:
     assert say.message.reason == "x" * MAX_REASON
 
 
+def test_a_reason_is_text_that_can_travel() -> None:
+    worker = a_worker()
+    assign = an_assign()
+    worker.heard(assign, 0.0)
+    verdict = Verdict("failed", "no such file: a\udcff")
+    assert worker.failed(1, verdict, 1.0)[0] == told(assign, "failed", "no such file: a?")
+
+
 # What the server says twice, too late, or about somebody else.
 
 
