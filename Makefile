@@ -2,17 +2,20 @@
 # What it fetches goes to a cache, /var/tmp/glidebridge-UID; GLIDEBRIDGE_CACHE names another place.
 PYTHON ?= python3
 RUN = $(PYTHON) -B setup/run.py
-REAL = --with htcondor --with htcondor-next --with python39
+REAL = --with htcondor --with htcondor-next --with python39 --with postgresql
 PACKAGES = desktopgrid pilot bridge cod condor jdl
 NODE = desktopgrid/model desktopgrid/wire desktopgrid/link pilot/node desktopgrid/client/runner.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-format check-style check-types check-node check-map
+.PHONY: help env demo test check check-format check-style check-types check-node check-map
 .PHONY: bench soak pool pool-stop features clean
 
 help: ## this list
 	@echo "Glidebridge: make TARGET, where TARGET is one of"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
+
+env: ## print what puts the commands on PATH, for the shell to eval
+	@echo "export PATH=$$($(PYTHON) -B setup/bootstrap.py)/bin:\$$PATH PYTHONPATH=$(CURDIR)"
 
 demo: ## render a picture on a desktop worker and two pilots in a real HTCondor pool
 	@$(RUN) --with htcondor --result demo/fractal.png python demo/run.py
