@@ -8,6 +8,8 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,21 +23,29 @@ LINE = re.compile(
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def place() -> Iterator[Path]:
+    """A directory that the account of a pool's daemons may pass through, as pytest's is not."""
+    with tempfile.TemporaryDirectory(prefix="glidebridge-demo-") as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
+@pytest.fixture
+def picture(place: Path) -> Path:
     """A picture of 60 tiles."""
     whole = json.loads((ROOT / "demo/picture.json").read_text())
-    path = tmp_path / "picture.json"
+    path = place / "picture.json"
     path.write_text(json.dumps({**whole, "width": 200, "height": 120, "tile": 20}))
     return path
 
 
-def demo(picture: Path, tmp_path: Path, prefix: Path | None) -> subprocess.Popen[str]:
+def demo(picture: Path, place: Path, prefix: Path | None) -> subprocess.Popen[str]:
     """The demo, started; its pool is in ``prefix``."""
     named = {"GLIDEBRIDGE_HTCONDOR": str(prefix)} if prefix else {}
     kept = {k: v for k, v in environment().items() if k != "GLIDEBRIDGE_HTCONDOR"}
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "demo/run.py"), str(picture), str(tmp_path / "picture.png")],
-        env={**kept, **named, "TMPDIR": str(tmp_path)},
+        [sys.executable, str(ROOT / "demo/run.py"), str(picture), str(place / "picture.png")],
+        env={**kept, **named, "TMPDIR": str(place)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -43,46 +53,43 @@ def demo(picture: Path, tmp_path: Path, prefix: Path | None) -> subprocess.Popen
     )
 
 
-def check(process: subprocess.Popen[str], tmp_path: Path, kinds: set[str]) -> None:
+def check(process: subprocess.Popen[str], place: Path, kinds: set[str]) -> None:
     """The demo ends well, says so in its last line, and leaves nothing but the picture."""
     out, err = process.communicate(timeout=180)
     assert process.returncode == 0, err
     line = LINE.fullmatch(out)
     assert line is not None, out
     works, lost, hosts, path = line.groups()
-    assert (works, lost, path) == ("60", "0", str(tmp_path / "picture.png"))
+    assert (works, lost, path) == ("60", "0", str(place / "picture.png"))
     counts = [host.rsplit(" ", 2) for host in hosts.split(", ")]
     assert {kind for _, kind, _ in counts} <= kinds
     assert sum(int(count) for _, _, count in counts) == 60
     with Image.open(path) as image:
         assert image.size == (200, 120)
         assert len(image.getcolors(200 * 120) or ()) > 1000
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["picture.json", "picture.png"]
+    assert sorted(each.name for each in place.iterdir()) == ["picture.json", "picture.png"]
 
 
-def test_the_demo_renders_in_a_real_pool(
-    picture: Path, tmp_path: Path, htcondor_prefix: Path
-) -> None:
-    tmp_path.chmod(0o711)
-    process = demo(picture, tmp_path, htcondor_prefix)
-    check(process, tmp_path, {"desktop", "htcondor"})
+def test_the_demo_renders_in_a_real_pool(picture: Path, place: Path, htcondor_prefix: Path) -> None:
+    process = demo(picture, place, htcondor_prefix)
+    check(process, place, {"desktop", "htcondor"})
 
 
-def test_the_demo_renders_where_there_is_no_pool(picture: Path, tmp_path: Path) -> None:
-    check(demo(picture, tmp_path, None), tmp_path, {"desktop", "local"})
+def test_the_demo_renders_where_there_is_no_pool(picture: Path, place: Path) -> None:
+    check(demo(picture, place, None), place, {"desktop", "local"})
 
 
-def test_a_demo_that_is_interrupted_cleans_up(picture: Path, tmp_path: Path) -> None:
-    process = demo(picture, tmp_path, None)
-    until(lambda: list(tmp_path.glob("demo-*/worker.log")), "the worker is started")
+def test_a_demo_that_is_interrupted_cleans_up(picture: Path, place: Path) -> None:
+    process = demo(picture, place, None)
+    until(lambda: list(place.glob("demo-*/worker.log")), "the worker is started")
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
-    assert not list(tmp_path.glob("demo-*"))
+    assert not list(place.glob("demo-*"))
     left = [
         pid.name
         for pid in Path("/proc").iterdir()
-        if pid.name.isdigit() and int(pid.name) != os.getpid() and str(tmp_path) in command_of(pid)
+        if pid.name.isdigit() and int(pid.name) != os.getpid() and str(place) in command_of(pid)
     ]
     assert not left
 
