@@ -3,7 +3,8 @@
 They outlive whoever submitted them. What is known of a pilot stands in its directory, whose name is
 the pilot's stamp, so any later command can ask for it and remove it:
 
-    pilot.pyz, the pilot's files, out, err
+    out, err    what the pilot wrote
+    pilot.pyz, the pilot's files and its own; they go when it ends
     .pid        the process that waits for the pilot, and leads its process group
     .exit       the pilot's exit code, once it has ended
     .removed    it was taken back
@@ -35,6 +36,8 @@ MARK = "GLIDEBRIDGE_PILOT"
 
 START_SECONDS = 10.0
 LAST_BYTES = 4096
+KEPT = ("out", "err")
+ENDED_PILOTS_STAY = timedelta(days=1)
 WALL_TIME_SLACK = timedelta(minutes=10)
 EXIT_OF_TIMEOUT = (124, 137)
 
@@ -44,6 +47,9 @@ trap : TERM INT HUP
 echo $$ > .pid.new && mv .pid.new .pid
 timeout --foreground --kill-after=60 "$0" "$@" > out 2> err < /dev/null
 code=$?
+for file in *; do
+    case $file in out | err) ;; *) rm -rf "$file" ;; esac
+done
 echo $code > .exit.new && mv .exit.new .exit
 """
 
@@ -66,6 +72,7 @@ class LocalCE:
         started: list[Reference] = []
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
+            self._forget_old()
             for pilot in pilots:
                 self._check(pilot)
             for pilot in pilots:
@@ -103,11 +110,8 @@ class LocalCE:
 
     def remove(self, references: Sequence[Reference]) -> None:
         """SIGTERM to the pilots, and after the grace SIGKILL to what is left of them."""
-        directories = [
-            directory
-            for directory in self._directories(references).values()
-            if not (directory / ".exit").exists()
-        ]
+        known = self._directories(references).values()
+        directories = [directory for directory in known if not (directory / ".exit").exists()]
         for directory in directories:
             (directory / ".removed").touch()
         for pid in _mains_of(directories):
@@ -117,6 +121,15 @@ class LocalCE:
             time.sleep(0.02)
         for pid in rest:
             _kill(pid, signal.SIGKILL)
+        for directory in known:
+            _clear(directory)
+
+    def _forget_old(self) -> None:
+        latest = time.time() - ENDED_PILOTS_STAY.total_seconds()
+        for mark in [*self.directory.glob("*/.exit"), *self.directory.glob("*/.removed")]:
+            with contextlib.suppress(OSError):
+                if mark.stat().st_mtime < latest:
+                    shutil.rmtree(mark.parent, ignore_errors=True)
 
     def _check(self, pilot: PilotDescription) -> None:
         if not _STAMP.match(pilot.stamp):
@@ -162,6 +175,17 @@ class LocalCE:
             if reference != stamp and _STAMP.match(stamp) and directory.is_dir():
                 found[reference] = directory
         return found
+
+
+def _clear(directory: Path) -> None:
+    """Remove what a pilot that is gone had, secrets first of all; what tells how it ended stays."""
+    for path in directory.iterdir():
+        if path.name in KEPT or path.name.startswith("."):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _state(directory: Path, lives: bool) -> PilotState:

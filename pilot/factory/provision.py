@@ -103,7 +103,8 @@ def pilot_arguments(site: SiteConfig) -> tuple[str, ...]:
         *("--lifetime", f"{site.wall_time.total_seconds():g}"),
     ]
     if site.computing_element not in TELL_THEIR_SHARE:
-        arguments += ["--slots", str(site.cores)]
+        arguments += ["--slots", str(site.cores), "--memory", str(site.memory_mib)]
+        arguments += ["--disk", str(site.disk_mib)]
     return tuple(arguments)
 
 

@@ -74,7 +74,9 @@ def remove_pilots(
     for site, names in references.items():
         sites.door(site).statuses(list(names.values()))
     stamps = [pilot.stamp for pilot in open_]
-    busy = () if is_urgent else _drain(record, stamps, patience, clock, sleep)
+    busy = _drain(record, stamps, timedelta(0) if is_urgent else patience, clock, sleep)
+    if is_urgent:
+        busy = ()
     removed = tuple(stamp for stamp in stamps if stamp not in busy)
     for site, names in references.items():
         going = [name for stamp, name in names.items() if stamp not in busy]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from desktopgrid.client.pilots import PilotRecord, RecordedPilot, Told
@@ -80,21 +80,17 @@ def _look_at(
     references = references_of(door, pilots)
     states = door.statuses(list(references.values()))
     told: dict[str, Told] = {}
+    useless: list[Reference] = []
     for pilot in pilots:
         reference = references.get(pilot.stamp)
         state = states.get(reference) if reference is not None else None
-        if pilot.is_over:
-            continue
-        said = news_of(pilot, reference, state, now)
-        if said is not None and said.status is PilotStatus.FAILED and reference is not None:
-            said = Told(said.status, said.reference, _with_last_words(door, reference, said.reason))
+        said = None if pilot.is_over else news_of(pilot, reference, state, now)
+        if said is not None and reference is not None and said.status is PilotStatus.FAILED:
+            said = replace(said, reason=_with_last_words(door, reference, said.reason))
         if said is not None:
             told[pilot.stamp] = said
-    useless = [
-        reference
-        for stamp, reference in references.items()
-        if (state := states.get(reference)) is not None and is_useless(_named(pilots, stamp), state)
-    ]
+        if reference is not None and state is not None and is_useless(pilot, state):
+            useless.append(reference)
     if useless:
         door.remove(useless)
         logger.info("Removed %s, of which nothing would come", ", ".join(useless))
@@ -104,12 +100,18 @@ def _look_at(
 def references_of(
     door: ComputingElement, pilots: Collection[RecordedPilot]
 ) -> dict[str, Reference]:
-    """What the door calls ``pilots``, by stamp; those whose reference never reached the record are
-    looked up.
+    """What the door calls ``pilots``, by stamp.
+
+    Looked up are those whose reference never reached the record, and those that are over on record
+    and should not be at the door any more.
     """
-    known = {pilot.stamp: Reference(pilot.reference) for pilot in pilots if pilot.reference}
-    nameless = [pilot.stamp for pilot in pilots if not pilot.reference and not pilot.is_over]
-    return {**known, **(door.find(nameless) if nameless else {})}
+    known = {
+        pilot.stamp: Reference(pilot.reference)
+        for pilot in pilots
+        if pilot.reference and not pilot.is_over
+    }
+    others = [pilot.stamp for pilot in pilots if pilot.stamp not in known]
+    return {**known, **(door.find(others) if others else {})}
 
 
 def news_of(
@@ -138,10 +140,6 @@ def is_useless(pilot: RecordedPilot, state: PilotState) -> bool:
     return state.status is PilotStatus.FAILED or (
         pilot.is_over and state.status is PilotStatus.WAITING
     )
-
-
-def _named(pilots: Collection[RecordedPilot], stamp: str) -> RecordedPilot:
-    return next(pilot for pilot in pilots if pilot.stamp == stamp)
 
 
 def _with_last_words(door: ComputingElement, reference: Reference, reason: str) -> str:

@@ -60,6 +60,8 @@ class Settings:
     idle_time: float | None = None
     grace: float = 10.0
     slots: int = 0
+    memory_mib: int = 0
+    disk_mib: int = 0
 
 
 Command = Callable[[Settings], int]
@@ -102,6 +104,12 @@ def pilot_main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--grace", type=_seconds, default=10.0, help="seconds between SIGTERM and SIGKILL"
+    )
+    parser.add_argument(
+        "--memory", type=_count, default=0, metavar="MIB", help="memory that is its own"
+    )
+    parser.add_argument(
+        "--disk", type=_count, default=0, metavar="MIB", help="disk space that is its own"
     )
     parser.add_argument(
         "--kind", default="", help="how this host is called: htcondor, slurm, local ..."
@@ -166,6 +174,8 @@ def _settings(parsed: argparse.Namespace, is_pilot: bool) -> Settings:
         idle_time=getattr(parsed, "idle", idle) or None,
         grace=getattr(parsed, "grace", worker.grace.total_seconds()),
         slots=parsed.slots or worker.slots,
+        memory_mib=getattr(parsed, "memory", worker.memory_mib),
+        disk_mib=getattr(parsed, "disk", worker.disk_mib),
     )
 
 
@@ -294,12 +304,15 @@ def _make(settings: Settings) -> Agent:
 def _host(settings: Settings) -> Host:
     worker = settings.config.worker
     share = facts.share_of_host(settings.directory)
+    lifetime = settings.lifetime
     if settings.is_pilot:
-        share = facts.share_of_slot(facts.machine_ad(os.environ), share)
+        ad = facts.machine_ad(os.environ)
+        share = facts.share_of_slot(ad, share)
+        lifetime = facts.lifetime_of_slot(ad, lifetime)
     share = facts.Share(
         settings.slots or share.cores,
-        worker.memory_mib or share.memory_mib,
-        worker.disk_mib or share.disk_mib,
+        settings.memory_mib or share.memory_mib,
+        settings.disk_mib or share.disk_mib,
     )
     kind = settings.kind or facts.kind_of_host(os.environ, settings.is_pilot)
     attributes = {key: facts.value_of(text) for key, text in settings.config.attributes.items()}
@@ -309,7 +322,7 @@ def _host(settings: Settings) -> Host:
         policy=Policy(
             grace=settings.grace,
             idle_time=settings.idle_time,
-            lifetime=settings.lifetime,
+            lifetime=lifetime,
             max_tasks=worker.max_tasks or None,
         ),
         cache_limit=worker.cache_mib << 20,

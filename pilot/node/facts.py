@@ -15,6 +15,7 @@ from typing import Any
 from desktopgrid.model.objects import Facts, HostKind
 
 CPUS = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64", "i386": "i686", "i586": "i686"}
+NO_END = 2**31 - 1
 CGROUP_LIMITS = (
     "/sys/fs/cgroup/memory.max",
     "/sys/fs/cgroup/memory/memory.limit_in_bytes",
@@ -48,6 +49,17 @@ def share_of_slot(ad: Mapping[str, Any], host: Share) -> Share:
         number("Memory", host.memory_mib),
         min(disk, host.disk_mib),
     )
+
+
+def lifetime_of_slot(ad: Mapping[str, Any], told: float | None) -> float | None:
+    """Seconds that the job has: as it was ``told``, or less where the slot itself goes before.
+
+    TimeToLive is what HTCondor was told of the machine's own end; 2147483647 where it was not.
+    """
+    value = ad.get("TimeToLive")
+    if not isinstance(value, (int, float)) or not 0 < value < NO_END:
+        return told
+    return float(value) if told is None else min(told, float(value))
 
 
 def machine_ad(environment: Mapping[str, str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import os
 import signal
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -33,6 +34,7 @@ PATIENCE_SECONDS = 60.0
 BUNDLE = """#!/bin/sh
 case "$1" in
     exit) exit "$2" ;;
+    fail) echo "$2" >&2; exit 9 ;;
     run) while :; do sleep 0.1; done ;;
     look)  # at what a pilot relies on
         test "$2" = "two words" || exit 11
@@ -53,13 +55,11 @@ class World:
     ce: ComputingElement
     let_time_pass: Callable[[], None]
     directory: Path
-    pilots_made: int = 0
 
     def a_pilot(self, *arguments: str, **facts: object) -> PilotDescription:
-        self.pilots_made += 1
         return replace(
             PilotDescription(
-                stamp=f"pilot-{self.pilots_made}-{os.getpid()}",
+                stamp=uuid.uuid4().hex,
                 bundle=self.directory / "pilot.pyz",
                 arguments=arguments or ("run",),
                 files=(self.directory / "enrolment",),
@@ -206,8 +206,30 @@ def test_a_reference_that_the_door_does_not_know_is_absent(world: World) -> None
     world.clean_up([known])
 
 
+def test_pilots_are_found_by_their_stamps(world: World) -> None:
+    pilots = [world.a_pilot(), world.a_pilot()]
+    references = world.ce.submit(pilots)
+    stamps = [pilot.stamp for pilot in pilots]
+    assert world.ce.find([*stamps, "nobody"]) == dict(zip(stamps, references, strict=True))
+    world.clean_up(references)
+
+
+def test_a_pilot_s_files_may_go_when_it_was_submitted(world: World) -> None:
+    pilot = world.a_pilot("look", "two words")
+    (reference,) = world.ce.submit([pilot])
+    for file in (pilot.bundle, *pilot.files):
+        file.unlink()
+    state = world.eventually(reference, PilotStatus.DONE, PilotStatus.FAILED)
+    assert state == PilotState(PilotStatus.DONE)
+
+
+def test_nobody_has_last_words_where_nobody_was(world: World) -> None:
+    assert world.ce.last_words(Reference("another.schedd#1.0")) == ""
+
+
 def test_nothing_asked_is_nothing_done(world: World) -> None:
     assert world.ce.submit([]) == []
+    assert world.ce.find([]) == {}
     assert world.ce.statuses([]) == {}
     world.ce.remove([])
 
@@ -247,6 +269,13 @@ def test_the_python_of_the_site_runs_the_bundle(real_world: World) -> None:
     assert "exit code 7" in state.reason
 
 
+def test_a_pilot_that_failed_has_last_words(real_world: World) -> None:
+    (reference,) = real_world.ce.submit([real_world.a_pilot("fail", "no route")])
+    assert real_world.eventually(reference, PilotStatus.FAILED).reason.startswith("ended with exit")
+    assert real_world.ce.last_words(reference) == "no route\n"
+    assert real_world.ce.last_words(reference) == "no route\n"
+
+
 # Each door's own
 
 
@@ -263,6 +292,31 @@ def test_a_pilot_that_the_pool_holds_has_failed_with_its_reason(
     assert state.reason.startswith("on hold: held by a user: maintenance")
     world.ce.remove([reference])
     assert world.eventually(reference, PilotStatus.DELETED)
+
+
+def test_a_pilot_that_lost_its_slot_does_not_start_again(
+    condor_pool: LoopbackPool, directory: Path
+) -> None:
+    world = World(CondorCE(schedd_of(condor_pool)), wait_a_little, directory)
+    (reference,) = world.ce.submit([world.a_pilot()])
+    job = reference.partition("#")[2]
+    started = ["condor_q", job, "-af", "JobCurrentStartExecutingDate"]
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condor_pool.tool(*started, identity="alice").strip().isdigit():
+        assert time.monotonic() < deadline
+    condor_pool.tool("condor_vacate_job", job, identity="alice")
+    seen = set()
+
+    def look() -> None:
+        state = world.state(reference)
+        seen.add(state.status if state is not None else None)
+
+    world.let_time_pass = look
+    world.eventually(reference, PilotStatus.WAITING)
+    seen.clear()
+    reason = "its slot was taken away, and it starts only once"
+    assert world.eventually(reference, PilotStatus.ABORTED).reason == reason
+    assert PilotStatus.RUNNING not in seen
 
 
 def test_a_pilot_that_the_pool_removes_is_aborted(
@@ -300,7 +354,7 @@ def test_the_fake_can_be_out_of_reach_and_can_refuse(directory: Path) -> None:
 def test_a_local_pilot_may_end_itself_at_sigterm_and_gets_it_once(directory: Path) -> None:
     (directory / "pilot.pyz").write_text(
         "#!/bin/sh\n"
-        "trap 'echo term >> terms; sleep 0.3; exit 0' TERM\n"
+        "trap 'echo term; sleep 0.3; exit 0' TERM\n"
         "echo up > up\n"
         "while :; do sleep 0.05; done\n"
     )
@@ -313,8 +367,22 @@ def test_a_local_pilot_may_end_itself_at_sigterm_and_gets_it_once(directory: Pat
         assert time.monotonic() < deadline
         time.sleep(0.02)
     world.ce.remove([reference])
-    assert (own / "terms").read_text() == "term\n"
+    assert (own / "out").read_text() == "term\n"
     assert (own / ".exit").read_text() == "0\n"
+
+
+def test_a_local_pilot_leaves_no_secret_behind(directory: Path) -> None:
+    world = World(LocalCE(directory / "local"), wait_a_little, directory)
+    pilots = [world.a_pilot("exit", "3"), world.a_pilot(), world.a_pilot()]
+    ended, taken_back, killed = world.ce.submit(pilots)
+    own = [directory / "local" / pilot.stamp for pilot in pilots]
+    world.eventually(ended, PilotStatus.FAILED)
+    world.ce.remove([taken_back])
+    os.killpg(int((own[2] / ".pid").read_text()), signal.SIGKILL)
+    world.eventually(killed, PilotStatus.ABORTED)
+    world.ce.remove([killed])
+    for place in own:
+        assert {path.name for path in place.iterdir() if path.name[0] != "."} == {"out", "err"}
 
 
 def test_a_local_pilot_that_does_not_listen_is_killed_with_what_it_started(

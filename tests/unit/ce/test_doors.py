@@ -50,3 +50,9 @@ def test_a_pilot_asks_for_what_its_site_says() -> None:
     assert pilot.python == "/opt/python3"
     assert pilot.attributes == {"GlidebridgeSite": "lal"}
     assert describe_pilot(SiteConfig("x", "local"), "p-1", Path("p"), (), ()).python is None
+
+
+def test_a_token_is_found_in_one_s_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "token").touch(0o600)
+    assert build_computing_element(SiteConfig("lal", "condor", token="~/token"), tmp_path)
