@@ -177,7 +177,7 @@ class FakeGrid:
         works = [self._works[uid] for uid in asked.works if uid in self._works]
         rows = [{**to_body(w.ended), "usage": [0.1, 0.0, 0.0, 0]} for w in works if w.ended]
         # Fewer than asked for, as the real one where they would not go into a frame.
-        return {"results": rows[:3]}
+        return {"results": rows[:3], "more": len(rows) > 3}
 
     def _on_list(self, asked: m.ListObjects) -> dict[str, Any]:
         rows = [

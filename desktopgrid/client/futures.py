@@ -184,7 +184,7 @@ class GridExecutor(futures.Executor):
                 reply = self._grid.session.answer(asked)
                 self._is_ready = True
                 if self._is_private:
-                    warnings.warn(str(reply.get("runs_on", "")), PrivateWorks, stacklevel=4)
+                    warnings.warn(str(reply.get("runs_on", "")), PrivateWorks, stacklevel=3)
                 return [*first, *self._post(calls[1:])]
         return self._post(calls)
 

@@ -188,9 +188,10 @@ class Grid:
                 reply = self.session.ask(m.GetResults(tuple(wanted)))
                 rows = [result_of(row) for row in field(reply, "results", list)]
                 yield from rows
-                # The server answers with as many as go into a frame; with none when none has ended.
+                # The server answers with as many as go into a frame.
                 got = {result.work for result in rows}
-                wanted = [work for work in wanted if work not in got] if rows else []
+                more = rows and reply.get("more")
+                wanted = [work for work in wanted if work not in got] if more else []
 
     def content(self, result: Result, name: str) -> bytes:
         """One output of a work; ``stdout`` and ``stderr`` are two of them."""

@@ -33,7 +33,7 @@ def result_of_ended(ended: m.Ended) -> Result:
     return Result(
         ended.work,
         None,
-        _status(ended.status),
+        status_of(ended.status),
         ended.exit_code,
         ended.reason,
         ended.stdout,
@@ -87,7 +87,8 @@ def _plain_names(body: Any) -> Any:
     return body
 
 
-def _status(word: str) -> WorkStatus:
+def status_of(word: str) -> WorkStatus:
+    """The status of a work that the server calls so."""
     try:
         return WorkStatus(word)
     except ValueError:

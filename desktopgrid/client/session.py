@@ -10,16 +10,17 @@ face of this for users.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
 from desktopgrid.client.connection import Connect, Connection, Transfers
 from desktopgrid.client.parts import Part
-from desktopgrid.client.replies import error_of, field, result_of, result_of_ended
+from desktopgrid.client.replies import error_of, field, result_of, result_of_ended, status_of
 from desktopgrid.client.watches import OnEnded, Watches
 from desktopgrid.link.identity import Identity
 from desktopgrid.link.session import Link
@@ -224,30 +225,37 @@ class GridSession:
 
     def _take_watched(self, works: tuple[UID, ...], reply: Reply) -> list[UID]:
         """Fetch the results of those that have ended; those of which the server knows nothing."""
-        ended = [str(entry["work"]) for entry in field(reply, "ended", list)]
+        ended = {str(entry["work"]): str(entry["status"]) for entry in field(reply, "ended", list)}
         self._fetch_results(ended)
         known = {*ended, *field(reply, "open", list)}
         return [work for work in works if work not in known]
 
-    def _fetch_results(self, works: Sequence[UID]) -> None:
+    def _fetch_results(self, ended: Mapping[UID, str]) -> None:
         """Ask for the results of works that have ended, and tell them; never waits."""
-        if not works:
+        if not ended:
             return
+        asked = tuple(itertools.islice(ended, RESULTS_A_REQUEST))
+        left = dict(ended)
 
         def heard(answer: Future[Reply]) -> None:
-            if answer.exception() is not None:
-                logger.warning("The server does not give results: %s", answer.exception())
+            if error := answer.exception():
+                logger.warning("The server does not give %d results: %s", len(left), error)
                 return
-            results = [result_of(row) for row in answer.result().get("results", ())]
-            for result in results:
+            for row in answer.result().get("results", ()):
+                result = result_of(row)
+                left.pop(result.work, None)
                 self._watches.ended(result)
-            if results:
-                told = {result.work for result in results}
-                self._fetch_results([work for work in works if work not in told])
+            if not answer.result().get("more"):
+                for work in asked:
+                    if work in left:
+                        reason = "its result is not to be had any more"
+                        status = status_of(left.pop(work))
+                        self._watches.ended(Result(work, None, status, reason=reason))
+            self._fetch_results(left)
 
         future: Future[Reply] = Future()
         future.add_done_callback(heard)
-        self._say(m.GetResults(tuple(works[:RESULTS_A_REQUEST])), future)
+        self._say(m.GetResults(asked), future)
 
     # What the link tells, in its thread
 
