@@ -439,7 +439,7 @@ class Worker:
 def _sayable(reason: str) -> str:
     """``reason`` as it may travel: not too long, and without the halves of characters that stand
     for bytes in file names."""
-    return reason[:MAX_REASON].encode("utf-8", "replace").decode()
+    return reason[:MAX_REASON].encode("utf-8", "replace").decode() if reason else ""
 
 
 def _limit_broken(assign: m.Assign, ending: Ending) -> Verdict | None:

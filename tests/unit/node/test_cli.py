@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import json
 import os
@@ -16,7 +17,7 @@ import pytest
 
 from desktopgrid.link.identity import Identity
 from desktopgrid.server import pki
-from pilot.node import facts
+from pilot.node import cli, facts
 from pilot.node.enrolment import Enrolment
 from pilot.node.storage import owner_of
 from tests.unit.node.fakes import until
@@ -207,3 +208,9 @@ def test_a_pilot_enrols_once(tmp_path: Path) -> None:
 def test_an_attribute_is_a_classad_literal() -> None:
     values = [facts.value_of(text) for text in ("12", "1.5", "true", '"12"', "physics")]
     assert values == [12, 1.5, True, "12", "physics"]
+
+
+def test_the_worker_names_the_version_that_is_shipped() -> None:
+    shipped = configparser.ConfigParser()
+    shipped.read(ROOT / "setup.cfg")
+    assert shipped["metadata"]["version"] == cli.VERSION

@@ -47,8 +47,10 @@ def test_tasks_are_admitted_oldest_first() -> None:
     first, second, third = (queued(host, epoch=epoch) for epoch in (1, 2, 3))
     assert host.admit() == [first, second]
     assert host.admit() == []
+    assert host.has_more
     host.release(first)
     assert host.admit() == [third]
+    assert not host.has_more
 
 
 def test_memory_is_shared_like_cores() -> None:
