@@ -332,22 +332,36 @@ class LinkServer:
     ) -> web.Response:
         if poll.peer is None:
             answer, poll.peer = self._answer(poll.nonce, body)
+            poll.newest = poll.done = 1
             if poll.peer is None:
                 del self.polls[name]
             return web.Response(body=frame_of(0, (STDLIB.encode(answer, 0),)))
-        if body:
-            self._hear(poll.peer, body)
+        turn = int(request.headers["Glidebridge-Turn"])
+        poll.newest = max(poll.newest, turn)
         poll.due.set()  # ends the one that waits
-        async with poll.turn:
-            poll.due = asyncio.Event()
-            poll.peer.deliver = lambda: poll.due.set()
-            frame = poll.peer.exchange.frame()
-            if frame is None:
-                wait = min(30.0, float(request.headers.get("Glidebridge-Wait", "30")))
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(poll.due.wait(), wait)
-                frame = poll.peer.exchange.frame()
+        async with poll.turns:
+            await poll.turns.wait_for(lambda: poll.done == turn - 1)
+            try:
+                frame = await self._turn_of(poll, poll.peer, turn, body, request)
+            finally:
+                poll.done = turn
+                poll.turns.notify_all()
         return web.Response(body=frame or frame_of(poll.peer.exchange.acknowledged, ()))
+
+    async def _turn_of(
+        self, poll: _Poll, peer: Peer, turn: int, body: bytes, request: web.Request
+    ) -> bytes | None:
+        if body:
+            self._hear(peer, body)
+        peer.deliver = poll.due.set
+        frame = peer.exchange.frame()
+        if frame is None and turn == poll.newest:
+            poll.due.clear()
+            with suppress(TimeoutError):
+                wait = min(30.0, float(request.headers["Glidebridge-Wait"]))
+                await asyncio.wait_for(poll.due.wait(), wait)
+            frame = peer.exchange.frame()
+        return frame
 
     async def _login(self, request: web.Request) -> web.Response:
         question = await request.json()
@@ -428,7 +442,8 @@ class _Poll:
         self.nonce = nonce
         self.peer: Peer | None = None
         self.due = asyncio.Event()
-        self.turn = asyncio.Lock()
+        self.turns = asyncio.Condition()
+        self.newest = self.done = 0
 
 
 def digest_of(content: bytes) -> str:

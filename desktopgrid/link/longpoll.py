@@ -3,7 +3,8 @@
 
 One request waits at the server for something to say. Who has something to say to the server sends a
 second one, which ends the waiting of the first and then waits itself. So there are two connections,
-and the answers are taken in the order of the requests: frames stay in order.
+on which the second may overtake the first: each request says whose turn it is, and the server sees
+to it. The answers are taken in the order of the requests. Thus frames stay in order both ways.
 
 The link's thread owns both; other threads hand a frame over and wake it. That is slower than a
 WebSocket, and simple.
@@ -11,15 +12,16 @@ WebSocket, and simple.
 
 from __future__ import annotations
 
-import threading
+import select
 import time
 from collections import deque
+from contextlib import suppress
 
 from desktopgrid.link.address import ServerName, connect
-from desktopgrid.link.answers import AnswerReader
+from desktopgrid.link.answers import Answer, AnswerReader
 from desktopgrid.link.errors import ConnectionLost, explanation_in, from_status
 from desktopgrid.link.proxy import Intermediary
-from desktopgrid.link.stream import Stream
+from desktopgrid.link.stream import Stream, Waker
 from desktopgrid.link.tls import pinned
 from desktopgrid.wire.messages import MAX_FRAME
 
@@ -46,9 +48,9 @@ class LongPoll:
         self._asked: deque[_Asker] = deque()  # whose requests are not answered, oldest first
         self._idle: list[_Asker] = []
         self._name = ""
-        self._lock = threading.Lock()
-        self._outbox: deque[bytes] = deque()
-        self._is_woken = False
+        self._turn = 0
+        self._outbox: deque[bytes] = deque()  # all that other threads touch
+        self._waker = Waker()
         self._is_aborted = False
         self._early: list[bytes] = []
         self.heard_at = time.monotonic()
@@ -67,7 +69,7 @@ class LongPoll:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise ConnectionLost("the server did not answer in time")
-                link._early = link._answer(left)
+                link._early = link._answers(left)
         except BaseException:
             link.close()
             raise
@@ -82,8 +84,7 @@ class LongPoll:
         """Hand ``frame`` to the receiving thread; always False, since it is not out yet."""
         if self._is_aborted:
             raise ConnectionLost("the connection is closed")
-        with self._lock:
-            self._outbox.append(frame)
+        self._outbox.append(frame)
         self.wake()
         return False
 
@@ -95,15 +96,11 @@ class LongPoll:
         if self._is_aborted:
             raise ConnectionLost("the connection is closed")
         if self._outbox and len(self._asked) < 2:
-            with self._lock:
-                frame = self._outbox.popleft()
-            self._ask(frame)
+            self._ask(self._outbox.popleft())
             return []
         if not self._asked:
             self._ask(b"")
-        with self._lock:
-            is_woken, self._is_woken = self._is_woken, False
-        return self._answer(0 if is_woken else timeout)
+        return self._answers(timeout)
 
     def ping(self) -> None:
         """Ask, which ends what waits."""
@@ -112,20 +109,14 @@ class LongPoll:
 
     def wake(self) -> None:
         """End ``receive``."""
-        with self._lock:
-            self._is_woken = True
-            for asker in (*self._asked, *self._idle):
-                asker.stream.wake()
+        self._waker.wake()
 
     def close(self) -> None:
         """Close both connections; the server notices that nobody asks any more."""
-        with self._lock:
-            self._is_aborted = True
-            askers = (*self._asked, *self._idle)
-            self._asked.clear()
-            self._idle.clear()
-        for asker in askers:
+        self._is_aborted = True
+        for asker in (*self._asked, *self._idle):
             asker.stream.close()
+        self._waker.close()
 
     def abort(self) -> None:
         """Make ``receive`` fail."""
@@ -134,8 +125,7 @@ class LongPoll:
 
     def _ask(self, frame: bytes) -> None:
         asker = self._idle_asker()
-        with self._lock:
-            self._asked.append(asker)
+        self._asked.append(asker)
         lines = [
             f"POST {PATH} HTTP/1.1",
             f"Host: {self._server.authority}",
@@ -144,17 +134,19 @@ class LongPoll:
             f"Glidebridge-Wait: {WAIT}",
         ]
         if self._name:
-            lines.append(f"{NAME}: {self._name}")
+            self._turn += 1
+            lines += [f"{NAME}: {self._name}", f"Glidebridge-Turn: {self._turn}"]
         asker.stream.write("\r\n".join((*lines, "", "")).encode("ascii") + frame)
         asker.stream.drain(self._timeout)
 
     def _idle_asker(self) -> _Asker:
         """A connection on which nothing is asked; a new one rather than one that lay idle long."""
-        with self._lock:
-            asker = self._idle.pop() if self._idle else None
-        if asker is not None:
+        if self._idle:
+            asker = self._idle.pop()
             if time.monotonic() - asker.stream.heard_at < FRESH:
-                return asker
+                with suppress(ConnectionLost):  # it was closed while nothing was asked
+                    asker.stream.read(0)
+                    return asker
             asker.stream.close()
         deadline = time.monotonic() + self._timeout
         plain = connect(self._server, self._timeout, self._via)
@@ -166,19 +158,31 @@ class LongPoll:
             raise
         return asker
 
-    def _answer(self, timeout: float | None) -> list[bytes]:
-        """The frame that answers the oldest request, if it comes in time."""
-        asker = self._asked[0]
-        data = asker.stream.read(timeout)
-        answer = asker.reader.receive_data(data) if data else None
-        if answer is None:
-            return []
-        with self._lock:
-            self._asked.popleft()
-            if not answer.head.is_last:
-                self._idle.append(asker)
+    def _answers(self, timeout: float | None) -> list[bytes]:
+        """The frames that answer the oldest requests; waits for what comes on any connection."""
+        # Also where it is not the oldest's turn: that connection may have broken.
+        expected = [asker for asker in self._asked if asker.answer is None]
+        poll = select.poll()
+        poll.register(self._waker, select.POLLIN)
+        for asker in expected:
+            poll.register(asker.stream, select.POLLIN)
+        ready = poll.poll(None if timeout is None else int(timeout * 1000) + 1)
+        self._waker.reset()
+        for asker in expected:
+            if any(fileno == asker.stream.fileno() for fileno, _ in ready):
+                asker.answer = asker.reader.receive_data(asker.stream.read(0))
+        frames = []
+        while self._asked and (answer := self._asked[0].answer) is not None:
+            frames += self._taken(self._asked.popleft(), answer)
+        return frames
+
+    def _taken(self, asker: _Asker, answer: Answer) -> list[bytes]:
+        """The frame in ``answer``; ``asker`` is free from now on."""
+        asker.answer = None
         if answer.head.is_last:
             asker.stream.close()
+        else:
+            self._idle.append(asker)
         if answer.head.status != 200:
             code, reason = explanation_in(answer.body)
             reason = reason or f"{answer.head.status} {answer.head.reason}"
@@ -195,3 +199,4 @@ class _Asker:
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.reader = AnswerReader(MAX_FRAME)
+        self.answer: Answer | None = None  # held until those before it have come

@@ -96,6 +96,10 @@ class Stream:
         state = "closed" if self._is_closed else "open"
         return f"<Stream {state}, {len(self._rest)} bytes not taken by the socket>"
 
+    def fileno(self) -> int:
+        """What to poll where one thread reads several streams."""
+        return self._socket.fileno()
+
     def shake_hands(self, deadline: float) -> None:
         """Agree on keys with a server that our CA has certified; raises ConnectionLost."""
         while True:
@@ -214,7 +218,7 @@ class Stream:
             wanted = select.POLLIN | (select.POLLOUT if self._polls_writing else 0)
             self._poll.modify(self._socket, wanted)
         # Rounded up: a wait that ends too early is repeated at once, and burns the processor.
-        self._poll.poll(None if timeout is None else max(0, int(timeout * 1000) + 1))
+        self._poll.poll(int(timeout * 1000) + 1 if timeout else timeout)
         if self._waker.is_set:
             self._waker.reset()
         if self._rest:

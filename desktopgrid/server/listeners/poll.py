@@ -37,6 +37,7 @@ GONE_AFTER = 90.0
 MOST_LINKS = 20_000
 LINK_HEADER = "Glidebridge-Link"
 WAIT_HEADER = "Glidebridge-Wait"
+TURN_HEADER = "Glidebridge-Turn"
 
 
 class PollLink:
@@ -48,9 +49,10 @@ class PollLink:
         self.frames: deque[bytes] = deque()
         self.is_closed = False
         self._news = asyncio.Event()
-        self._waiting_for = 0
+        self._newest = 0  # the last POST that has come, by its turn
+        self._done = 0  # the last one whose turn has been
         self._buffered = 0
-        self._turn = asyncio.Lock()
+        self._turns = asyncio.Condition()
         self._expiry = asyncio.get_running_loop().call_later(HELLO_PATIENCE, self.end)
 
     def send(self, frame: bytes) -> None:
@@ -77,20 +79,30 @@ class PollLink:
         if self.peer is not None and self.peer.send == self.send:
             self.service.disconnected(self.peer)
 
-    async def post(self, frame: bytes, wait: float) -> bytes:
-        """Handle ``frame`` and give the next one back, or an empty one after ``wait`` seconds."""
+    async def post(self, frame: bytes, wait: float, turn: int | None) -> bytes:
+        """Handle ``frame`` and give the next one back, or an empty one after ``wait`` seconds.
+
+        Two POSTs come over two connections, and the second may overtake the first: it waits for
+        its ``turn``. Raises TimeoutError if that does not come.
+        """
         self._expiry.cancel()
         self._expiry = asyncio.get_running_loop().call_later(LONGEST_WAIT + GONE_AFTER, self.end)
-        self._waiting_for += 1
-        mine = self._waiting_for
+        mine = self._newest + 1 if turn is None else turn
+        self._newest = max(self._newest, mine)
         self._news.set()  # an earlier POST that still waits ends its waiting
-        async with self._turn:
-            if frame:
-                await self._handle(frame)
-            if not self.frames and not self.is_closed and mine == self._waiting_for:
-                self._news.clear()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), wait)
+        async with self._turns:
+            async with asyncio.timeout(LONGEST_WAIT):
+                await self._turns.wait_for(lambda: self._done == mine - 1)
+            try:
+                if frame:
+                    await self._handle(frame)
+                if not self.frames and not self.is_closed and mine == self._newest:
+                    self._news.clear()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._news.wait(), wait)
+            finally:
+                self._done = mine
+                self._turns.notify_all()
         if not self.frames:
             return frame_of(self.peer.exchange.acknowledged if self.peer else 0, ())
         first = self.frames.popleft()
@@ -126,14 +138,24 @@ async def poll(request: web.Request) -> web.Response:
         return web.Response(body=plain_frame(first), headers={LINK_HEADER: name})
     link = service.poll_links.get(name)
     if link is None:
-        return web.json_response(
-            {"code": "gone", "reason": "the link is gone; start again"}, status=410
-        )
+        return _gone()
     try:
         wait = max(0.0, min(LONGEST_WAIT, float(request.headers.get(WAIT_HEADER, "0"))))
     except ValueError:
         wait = 0.0
-    answer = await link.post(await request.read(), wait)
+    turn = request.headers.get(TURN_HEADER, "")
+    try:
+        answer = await link.post(
+            await request.read(), wait, int(turn) if turn.isdecimal() else None
+        )
+    except TimeoutError:  # one of its predecessors was lost on the way
+        link.end()
+        return _gone()
     if link.is_closed and not link.frames:
         link.end()
     return web.Response(body=answer, headers={LINK_HEADER: name})
+
+
+def _gone() -> web.Response:
+    said = {"code": "gone", "reason": "the link is gone; start again"}
+    return web.json_response(said, status=410)
