@@ -263,8 +263,9 @@ class Agent:
         is_hurried = self._told_at is not None or self.exit_code == REFUSED
         deadline = self.clock() + (LAST_WORDS if is_hurried else PATIENCE)
         self._say_unsaid()
-        while self.exit_code == STOPPED and self._link.unacknowledged and self.clock() < deadline:
+        while self.exit_code == STOPPED and self._is_waited_for() and self.clock() < deadline:
             self._pause(0.02)
+            self._say_unsaid()
             if self._told_at is not None:
                 deadline = min(deadline, self._told_at + LAST_WORDS)
         self._link.close(min(LAST_WORDS, max(0.1, deadline - self.clock())), self._quit)
@@ -272,6 +273,10 @@ class Agent:
             self._is_over = True
             self._has_ready.notify_all()
         logger.info("Left: %s", self._quit or "told to go")
+
+    def _is_waited_for(self) -> bool:
+        """Whether the server has not acknowledged all that there is to say."""
+        return bool(self._link.unacknowledged or self._unsaid)
 
     # The slots' threads.
 
