@@ -246,7 +246,13 @@ class GridExecutor(futures.Executor):
         with self._lock:
             for promise, call in zip(promises, calls, strict=True):
                 self._open[promise.work] = promise, call.marker
-        _, asked = self._grid.session.start(description, part, uid, on_ended=self._on_ended)
+        try:
+            _, asked = self._grid.session.start(description, part, uid, on_ended=self._on_ended)
+        except GridError:
+            with self._lock:
+                for work in works:
+                    del self._open[work]
+            raise
 
         def heard(answer: futures.Future[Reply]) -> None:
             if error := answer.exception():

@@ -19,6 +19,9 @@ from desktopgrid.model.objects import new_uid
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.proof import new_secret, verifier_of
 
+PilotIdentity = Identity
+"""Who a pilot is to the grid at its first contact; its ``identity`` is its stamp."""
+
 STAMPS_A_REQUEST = 1_000
 
 
@@ -63,7 +66,7 @@ class PilotRecord:
     def __repr__(self) -> str:
         return f"<PilotRecord of {self._grid!r}>"
 
-    def mint(self, count: int) -> list[Identity]:
+    def mint(self, count: int) -> list[PilotIdentity]:
         """Identities for ``count`` new pilots, which the grid does not know yet.
 
         The enrolment secrets are made here; the server is shown their verifiers only.
@@ -76,7 +79,7 @@ class PilotRecord:
     def add(
         self,
         site: str,
-        identities: Sequence[Identity],
+        identities: Sequence[PilotIdentity],
         queue_limit: timedelta,
         wall_time: timedelta,
     ) -> None:

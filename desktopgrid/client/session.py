@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
+from weakref import WeakMethod
 
 from desktopgrid.client.connection import Connect, Connection, Transfers
 from desktopgrid.client.parts import Part
@@ -64,7 +65,7 @@ class GridSession:
             identity, on_message=self._on_message, on_open=self._on_open, on_end=self._on_end
         )
         self._ended: GridError | None = None
-        self._mourners: list[Callable[[GridError], None]] = []
+        self._mourners: list[WeakMethod[Callable[[GridError], None]]] = []
 
     def __repr__(self) -> str:
         return (
@@ -99,8 +100,11 @@ class GridSession:
             raise self._ended
 
     def when_ended(self, mourner: Callable[[GridError], None]) -> None:
-        """Call ``mourner`` when the session ends for good: what is awaited is not told any more."""
-        self._mourners.append(mourner)
+        """Call ``mourner``, a method, when the session ends for good: what is awaited is not told
+        any more. Its object is not kept alive for that.
+        """
+        self._mourners = [each for each in self._mourners if each() is not None]
+        self._mourners.append(WeakMethod(mourner))
 
     # Questions and answers
 
@@ -271,8 +275,9 @@ class GridSession:
         for future in orphans:
             if future.set_running_or_notify_cancel():
                 future.set_exception(error)
-        for mourner in self._mourners:
-            mourner(error)
+        for reference in self._mourners:
+            if mourner := reference():
+                mourner(error)
 
     def _on_message(self, sequence: int, message: m.Message) -> None:
         if isinstance(message, m.Ended):

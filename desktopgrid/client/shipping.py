@@ -23,6 +23,9 @@ from typing import Any
 from desktopgrid.client.runner import check_json
 from desktopgrid.model.errors import BadRequest
 
+KEPT = 256
+"""Functions whose text is remembered: to read it anew for each call would cost more than that."""
+
 
 class NotShippable(BadRequest, TypeError):
     """A function, an argument or something that a function uses cannot be sent."""
@@ -129,6 +132,7 @@ def _is_lambda(thing: Any) -> bool:
     return getattr(thing, "__name__", "") == "<lambda>"
 
 
+@functools.lru_cache(KEPT)
 def _lambda_source(thing: Any) -> str:
     """The text of a lambda, cut out of the lines around it."""
     code = thing.__code__
@@ -150,6 +154,7 @@ def _lambda_source(thing: Any) -> str:
     raise NotShippable("the source of a lambda is not to be found; use def")
 
 
+@functools.lru_cache(KEPT)
 def _source(thing: Any) -> str:
     try:
         source = textwrap.dedent(inspect.getsource(thing))
@@ -175,6 +180,7 @@ def _surroundings(thing: Any) -> Mapping[str, Any]:
         raise NotShippable(f"{function.__name__} uses a name before it has a value") from None
 
 
+@functools.lru_cache(KEPT)
 def _names(thing: Any, source: str) -> list[str]:
     """The names of its surroundings that ``thing`` uses, in the order of their use."""
     (node, *_) = ast.parse(source).body

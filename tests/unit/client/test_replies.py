@@ -11,7 +11,6 @@ from desktopgrid.model.lifecycle import WorkStatus
 from desktopgrid.model.objects import Output, Usage
 from desktopgrid.wire import messages as m
 
-
 MODEL = {code: kind for code, kind in by_code().items() if kind.__module__ == errors.__name__}
 
 
