@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from desktopgrid.model.errors import RemoteProtocolError
+from desktopgrid.model.lifecycle import WorkStatus
 from desktopgrid.server.codec import CODEC
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.codec import STDLIB, Codec, frame_of
@@ -86,6 +87,12 @@ def test_a_field_that_nobody_knows_is_ignored(codec: Codec) -> None:
 def test_bytes_travel_as_base64(codec: Codec) -> None:
     encoded = codec.encode(m.Finished("w:1", 5, stdout=b"\xff\x00"), 1)
     assert b'"stdout":"/wA="' in encoded
+
+
+@both
+def test_a_status_travels_as_its_word(codec: Codec) -> None:
+    encoded = codec.encode(m.Reply(1, {"status": WorkStatus.RUNNING}), 2)
+    assert encoded == b'["reply",2,{"to":1,"body":{"status":"RUNNING"}}]'
 
 
 @both
