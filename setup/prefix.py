@@ -100,6 +100,14 @@ SETS = {
         proof=("usr/bin/python3.9", "--version"),
         target="usr/bin/python3.9",
     ),
+    "postgresql": DebianSet(
+        suite="bookworm",
+        packages=("postgresql-15", "postgresql-client-15"),
+        variable="GLIDEBRIDGE_POSTGRESQL",
+        proof=("usr/lib/postgresql/15/bin/postgres", "--version"),
+        target="usr/lib/postgresql/15/bin",
+        drop="lib(llvm|z3)",  # its compiler of expressions; no query of ours is long enough
+    ),
     # For the loops in C that benchmarks hold us against.
     "compiler": DebianSet(
         suite="bookworm",

@@ -1,11 +1,10 @@
-"""Real HTCondor pools for tests, as fixtures: import them in a conftest.
+"""Real HTCondor pools for tests, as fixtures.
 
 ``GLIDEBRIDGE_HTCONDOR`` names the directory that holds HTCondor, ``GLIDEBRIDGE_HTCONDOR_NEXT`` one
 with its newest release. A test that needs a pool is skipped where there is none; with
 ``GLIDEBRIDGE_REQUIRE_REAL=1`` it fails, but for the newest release, which moves and may be broken.
 """
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,17 +14,7 @@ from pathlib import Path
 import pytest
 
 from condor.personal import LoopbackPool
-
-
-def real_part(variable: str, what: str) -> Path:
-    """The directory that ``variable`` names; without it, the test is skipped or fails."""
-    place = os.environ.get(variable)
-    if place:
-        return Path(place)
-    reason = f"needs {what}: {variable} is not set"
-    if os.environ.get("GLIDEBRIDGE_REQUIRE_REAL") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
+from tests.real import real_part
 
 
 @contextmanager
@@ -59,8 +48,5 @@ def condor_pool(htcondor_prefix: Path) -> Iterator[LoopbackPool]:
 @pytest.fixture(scope="session")
 def newest_condor_pool() -> Iterator[LoopbackPool]:
     """The same with HTCondor's newest release, where it can be had."""
-    place = os.environ.get("GLIDEBRIDGE_HTCONDOR_NEXT")
-    if not place:
-        pytest.skip("needs HTCondor's newest release: GLIDEBRIDGE_HTCONDOR_NEXT is not set")
-    with a_pool(Path(place)) as pool:
+    with a_pool(real_part("GLIDEBRIDGE_HTCONDOR_NEXT", "HTCondor's newest release")) as pool:
         yield pool

@@ -45,6 +45,8 @@ def empty(engine: Engine) -> None:
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path / 'grid.db'}"
+    elif request.param == "postgresql":
+        url = request.getfixturevalue("postgresql_url")
     else:
         variable = f"GLIDEBRIDGE_{request.param.upper()}_URL"
         url = os.environ.get(variable, "")
