@@ -15,7 +15,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
 
 env: ## print what puts the commands on PATH, for the shell to eval
-	@echo "export PATH=$$($(PYTHON) -B setup/bootstrap.py)/bin:\$$PATH PYTHONPATH=$(CURDIR)"
+	@venv=$$($(PYTHON) -B setup/bootstrap.py) && echo "export PATH=$$venv/bin:\$$PATH PYTHONPATH=$(CURDIR)"
 
 demo: ## render a picture on a desktop worker and two pilots in a real HTCondor pool
 	@$(RUN) --with htcondor --result demo/fractal.png python demo/run.py

@@ -7,17 +7,21 @@ So root's commands run as ``nobody``, in a copy of the checkout that this accoun
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import pwd
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import cache
 from cache import SetupError, say
 
 NAME = "nobody"
@@ -75,15 +79,22 @@ def unprivileged() -> Account | None:
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
-def snapshot(checkout: Path, account: Account, home: Path) -> Path:
+@contextmanager
+def snapshot(checkout: Path, account: Account, home: Path) -> Iterator[Path]:
     """A copy of ``checkout`` under ``home`` that belongs to ``account``, brought up to date.
 
     Root reads and the account writes, so that no link which the account made can lead root astray.
+    Each of several runs at once has a copy of its own: none sees its files change.
     """
-    copy = home / f"checkout-{sha256(bytes(checkout)).hexdigest()[:8]}"
     packed = pack(checkout)
-    account.do(lambda: unpack(packed, copy))
-    return copy
+    name = f"checkout-{sha256(bytes(checkout)).hexdigest()[:8]}"
+    for number in itertools.count():
+        with cache.unless_locked(home.parent / f"{name}-{number}") as is_ours:
+            if is_ours:
+                copy = home / f"{name}-{number}"
+                account.do(partial(unpack, packed, copy))
+                yield copy
+                return
 
 
 def pack(checkout: Path) -> bytes:

@@ -42,13 +42,26 @@ def directory() -> Path:
 @contextmanager
 def locked(target: Path) -> Iterator[None]:
     """Hold the lock of ``target``, so that two makes at once build it once."""
+    with unless_locked(target) as is_ours:
+        if is_ours:
+            yield
+            return
+    say(f"another make is setting up {target.name}; waiting for it")
+    with open(f"{target}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def unless_locked(target: Path) -> Iterator[bool]:
+    """Hold the lock of ``target`` if nobody does; whether it is ours."""
     with open(f"{target}.lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"another make is setting up {target.name}; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+            yield False
+        else:
+            yield True
 
 
 def say(sentence: str) -> None:

@@ -7,18 +7,18 @@ message says why: tests skip by name, or fail if GLIDEBRIDGE_REQUIRE_REAL=1. ``-
 file that the command writes, relative to the checkout.
 
 The command finds the virtual environment first on PATH and the code on PYTHONPATH; it runs in the
-checkout, with a HOME in the cache. GLIDEBRIDGE_COMMIT says which commit is running.
+checkout, with a HOME in the cache. GLIDEBRIDGE_COMMIT says which commit is running. When it ends,
+so does all that it started.
 
 Called by root, the command runs as an unprivileged account in a copy of the checkout, and its
 results are brought back: so commands should print paths relative to the directory they run in.
-With ``--as-caller`` root's command is run by root where it stands.
+With ``--as-caller`` it is run by root where it stands, and what it starts may outlive it.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +28,7 @@ import account
 import bootstrap
 import cache
 import prefix
+import watch
 from cache import SetupError, Unavailable, say
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -57,10 +58,11 @@ def main() -> int:
     if runner is not None and not options.as_caller:
         return run_as(runner, options.command, options.results, variables)
     os.umask(umask)
-    os.chdir(CHECKOUT)
     variables["PYTHONPATH"] = str(CHECKOUT)
-    sys.stdout.flush()
-    os.execvpe(options.command[0], options.command, variables)  # noqa: S606 - make's own command
+    if options.as_caller:
+        os.chdir(CHECKOUT)
+        os.execvpe(options.command[0], options.command, variables)  # noqa: S606 - make's own
+    return watch.run(options.command, CHECKOUT, variables)
 
 
 def foreign_programs(names: list[str], patchelf: Path) -> dict[str, str]:
@@ -99,27 +101,20 @@ def run_as(
     home = runner.make_directory(cache.directory() / runner.name)
     for name in ("home", "tmp"):
         runner.make_directory(home / name)
-    copy = account.snapshot(CHECKOUT, runner, home)
     variables = {name: value for name, value in variables.items() if not name.startswith("XDG_")}
     variables |= {
         "HOME": str(home / "home"),
         "TMPDIR": str(home / "tmp"),
         "USER": runner.name,
         "LOGNAME": runner.name,
-        "PYTHONPATH": str(copy),
     }
-    say(f"running as {runner.name} in {copy}, since root is no user to test with")
-    try:
-        process = subprocess.Popen(command, cwd=copy, env=variables, **runner.popen_arguments())
-    except (OSError, subprocess.SubprocessError) as error:
-        raise SetupError(f"cannot run {command[0]} as {runner.name}: {error}") from error
-    # The terminal sends its interrupt to the command as well; it decides what to do about it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
-    code = process.wait()
-    for result in results:
-        account.bring_home(result, copy, CHECKOUT, runner)
-    return code if code >= 0 else 128 - code
+    with account.snapshot(CHECKOUT, runner, home) as copy:
+        say(f"running as {runner.name} in {copy}, since root is no user to test with")
+        variables["PYTHONPATH"] = str(copy)
+        code = watch.run(command, copy, variables, **runner.popen_arguments())
+        for result in results:
+            account.bring_home(result, copy, CHECKOUT, runner)
+    return code
 
 
 if __name__ == "__main__":
