@@ -16,7 +16,6 @@ from desktopgrid.client.pilots import PilotRecord, Told
 from desktopgrid.model.errors import BadRequest, GridError, Unavailable
 from desktopgrid.model.lifecycle import PilotStatus
 from desktopgrid.model.sites import SiteConfig
-from pilot import bundle
 from pilot.ce.base import (
     ComputingElement,
     ComputingElementUnavailable,
@@ -25,12 +24,10 @@ from pilot.ce.base import (
     SubmissionRefused,
 )
 from pilot.ce.doors import build_computing_element, describe_pilot
-from pilot.factory.sites import private_directory, state_directory
+from pilot.factory.luggage import IDENTITY, packed
+from pilot.factory.sites import state_directory
 
 logger = logging.getLogger(__name__)
-
-BUNDLE = "pilot.pyz"
-IDENTITY = "pilot.identity"
 
 TELL_THEIR_SHARE = frozenset({"condor"})
 """Computing elements whose pilots learn from the batch system what is theirs of the machine."""
@@ -75,18 +72,11 @@ def submit_pilots(
     stamps = [identity.identity for identity in identities]
     # A door that is not there is found out before anything is on record.
     door.find(stamps)
-    with private_directory() as directory:
-        pilots = []
-        program = directory / BUNDLE
-        bundle.write(program)
-        for identity in identities:
-            place = directory / identity.identity
-            place.mkdir(mode=0o700)
-            identity.write(place / IDENTITY)
-            arguments = pilot_arguments(site)
-            pilots.append(
-                describe_pilot(site, identity.identity, program, (place / IDENTITY,), arguments)
-            )
+    with packed(identities) as (program, files):
+        pilots = [
+            describe_pilot(site, stamp, program, (files[stamp],), pilot_arguments(site))
+            for stamp in stamps
+        ]
         record.add(site.name, identities, site.queue_limit, site.wall_time)
         references = _hand_over(record, door, site, pilots)
     _tell_references(record, site, references)

@@ -11,12 +11,8 @@ Which directory describes them: the first of these that is named or exists count
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from desktopgrid.model.errors import UnknownObject
@@ -27,7 +23,6 @@ from pilot.ce.doors import build_computing_element
 VARIABLE = "GLIDEBRIDGE_SITES"
 HOME_VARIABLE = "GLIDEBRIDGE_HOME"
 DIRECTORY = "sites.d"
-PRIVATE_PREFIX = "glidebridge-pilots-"
 
 
 class Sites:
@@ -104,36 +99,3 @@ def state_directory(environment: Mapping[str, str] = os.environ) -> Path:
     home = environment.get("XDG_STATE_HOME")
     base = Path(home) if home else Path(environment.get("HOME") or Path.home()) / ".local" / "state"
     return base / "glidebridge" / "pilots"
-
-
-@contextmanager
-def private_directory() -> Iterator[Path]:
-    """A directory for secrets that are gone when it is left, even by a process that was killed:
-    then the next one clears it away.
-    """
-    _clear_deserted()
-    directory = Path(tempfile.mkdtemp(prefix=PRIVATE_PREFIX))
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-        os.close(descriptor)
-
-
-def _clear_deserted() -> None:
-    """Remove private directories of ours that nobody has open any more."""
-    for directory in Path(tempfile.gettempdir()).glob(f"{PRIVATE_PREFIX}*"):
-        try:
-            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except OSError:
-            continue  # somebody else's, or gone
-        try:
-            if os.fstat(descriptor).st_uid == os.geteuid():
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(directory, ignore_errors=True)
-        except OSError:
-            continue  # in use
-        finally:
-            os.close(descriptor)
