@@ -33,6 +33,7 @@ from desktopgrid.server.codec import CODEC
 from desktopgrid.server.journal import Journal
 from desktopgrid.server.state import Grid, Outcome
 from desktopgrid.wire import messages as m
+from desktopgrid.wire.codec import LAST_NUMBER
 from desktopgrid.wire.exchange import CLIENT, SERVER, WORKER, Exchange
 from desktopgrid.wire.proof import is_proved
 
@@ -59,13 +60,22 @@ class Peer:
     close: Callable[[str, str], None] | None = None
     last_heard_at: datetime | None = None
     records: deque[tuple[int, int]] = field(default_factory=deque)
-    """(number of the reply, number of the request): replies on record that the client has not
-    acknowledged.
+    """(number of the reply, number of the request): replies that the client has not acknowledged.
     """
+    recorded: deque[tuple[int, bytes]] = field(default_factory=deque)
+    """(number of the request, body of the reply): those of them that are on record."""
 
     def __repr__(self) -> str:
         state = "connected" if self.send is not None else "away"
         return f"<Peer {self.kind} {self.who.user}, session {self.session[:8]}, {state}>"
+
+
+@dataclass
+class Recorded:
+    """Replies on record of a session that is over: ``bodies`` by number of the request."""
+
+    user: str
+    bodies: dict[int, bytes]
 
 
 @dataclass(eq=False)
@@ -83,15 +93,15 @@ class Effect:
 class Core:
     """The grid in memory, its journal and its sessions."""
 
-    def __init__(self, grid: Grid, journal: Journal, recorded: dict[str, dict[int, bytes]]) -> None:
+    def __init__(self, grid: Grid, journal: Journal, recorded: dict[str, Recorded]) -> None:
         self.grid, self.journal = grid, journal
         self.recorded = recorded
-        """Replies on record of sessions that an earlier incarnation had: session -> request ->
-        reply.
-        """
+        """What is on record of sessions that an earlier incarnation had, or that went idle."""
         self.peers: dict[str, Peer] = {}
         self.tickets: dict[str, Peer] = {}
         self._effects: deque[Effect] = deque()
+        self._ended: set[str] = set()
+        self._ended_by = 0
 
     # --- sessions ---------------------------------------------------------------------------------
 
@@ -100,10 +110,17 @@ class Core:
         :meth:`when_durable` says so; raises NotAuthenticated.
         """
         out = Outcome()
-        who = self._authenticate(hello, nonce, now, out)
-        known = self.peers.get(hello.session)
+        try:
+            who = self._authenticate(hello, nonce, now, out)
+        except GridError:
+            # It changes nothing, but a secret used twice is worth a line in the log.
+            self._commit(None, 0, [], out)
+            raise
+        known, recorded = self.peers.get(hello.session), self.recorded.get(hello.session)
         if known is not None and (known.who.user, known.credential) != (who.user, hello.identity):
             raise NotAuthenticated("the session is another identity's")
+        if recorded is not None and recorded.user != who.user:
+            raise NotAuthenticated("the session was another user's")
         role = CLIENT if hello.kind == "client" else WORKER
         peer = known
         if peer is None:
@@ -117,7 +134,12 @@ class Core:
             peer.who = who
             peer.exchange.resume(hello.seen)
         if role == WORKER:
-            state = dispatcher.host_arrived(self.grid, who, hello, known is not None, now, out)
+            try:
+                state = dispatcher.host_arrived(self.grid, who, hello, known is not None, now, out)
+            except GridError:
+                # A pilot's key is known by now, whatever is wrong with its host.
+                self._commit(None, 0, [], out)
+                raise
             peer.host = state.host.uid
         self.peers[peer.session] = self.tickets[peer.ticket] = peer
         peer.last_heard_at = now
@@ -160,15 +182,25 @@ class Core:
             if state.session == peer.session:
                 state.is_connected = False
 
-    def forget(self, peer: Peer) -> None:
-        """The session of ``peer`` is over."""
+    def forget(self, peer: Peer, has_left: bool = False) -> None:
+        """The session of ``peer`` is over. A client that ``has_left`` will ask for no answer again;
+        for any other what it has not acknowledged stays on record.
+        """
         self.peers.pop(peer.session, None)
         self.tickets.pop(peer.ticket, None)
         for batch in self.grid.batches.values():
             batch.watchers.discard(peer.session)
-        if peer.kind == CLIENT:
+        if peer.kind != CLIENT:
+            return
+        out = Outcome()
+        self._forget_acknowledged(peer, out)
+        if has_left:
             self.recorded.pop(peer.session, None)
-            self.journal.put([c.RepliesForgotten(peer.session, 1 << 60)])
+            out.changes = [c.RepliesForgotten(peer.session, LAST_NUMBER)]
+        elif peer.recorded:
+            kept = self.recorded.setdefault(peer.session, Recorded(peer.who.user, {}))
+            kept.bodies.update(peer.recorded)
+        self._commit(None, 0, [], out)
 
     def forget_idle(self, now: datetime) -> None:
         """Sessions whose peer has been away for longer than a lease are over."""
@@ -222,7 +254,7 @@ class Core:
 
     def _leave(self, peer: Peer) -> None:
         self._flush(peer)
-        self.forget(peer)
+        self.forget(peer, has_left=True)
         if peer.close is not None:
             peer.close("bye", "")
 
@@ -238,7 +270,7 @@ class Core:
             return None
         if not isinstance(message, m.Request):
             raise LocalProtocolError(f"the exchange let a client say {message.verb}")
-        on_record = self.recorded.get(peer.session, {}).get(sequence)
+        on_record = self.on_record(peer, sequence)
         if on_record is not None:
             body = msgspec.json.decode(on_record)
             self._commit(peer, sequence, [(sequence, m.Reply(sequence, body))], Outcome())
@@ -254,12 +286,20 @@ class Core:
             return answer
         reply = m.Reply(sequence, answer)
         if type(message) in requests.CHANGING:
-            text = msgspec.json.encode(answer).decode()
+            body = msgspec.json.encode(answer)
+            peer.recorded.append((sequence, body))
             out.changes.append(
-                c.ReplyRecorded(peer.session, sequence, peer.who.user, text, now.timestamp())
+                c.ReplyRecorded(
+                    peer.session, sequence, peer.who.user, body.decode(), now.timestamp()
+                )
             )
         self._commit(peer, sequence, [(sequence, reply)], out)
         return None
+
+    def on_record(self, peer: Peer, sequence: int) -> bytes | None:
+        """The answer that a request of this number was given before this session began."""
+        recorded = self.recorded.get(peer.session)
+        return recorded.bodies.get(sequence) if recorded is not None else None
 
     def reply(self, peer: Peer, sequence: int, body: dict[str, Any]) -> None:
         """The answer to a question that the database was asked."""
@@ -277,6 +317,8 @@ class Core:
         while records and records[0][0] < first_open:
             last = records.popleft()[1]
         if last:
+            while peer.recorded and peer.recorded[0][0] <= last:
+                peer.recorded.popleft()
             out.changes.append(c.RepliesForgotten(peer.session, last))
 
     def change(
@@ -322,6 +364,11 @@ class Core:
         a frame a peer.
         """
         self.journal.durable = position
+        if position >= self._ended_by:
+            # Those that ended before the last commit began are in the database by now.
+            self.grid.ended_batches -= self._ended
+            self._ended = set(self.grid.ended_batches)
+            self._ended_by = self.journal.position
         effects, dirty = self._effects, {}
         while effects and effects[0].position <= position:
             effect = effects.popleft()

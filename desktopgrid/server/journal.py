@@ -36,7 +36,7 @@ Write = Callable[[Sequence[Change]], None]
 class Journal:
     """The changes that wait for the disk, and the thread that takes them there.
 
-    ``on_durable`` and ``on_failure`` are called in the writer's thread.
+    ``on_durable``, ``on_failure`` and, last of all, ``on_end`` are called in the writer's thread.
     """
 
     def __init__(
@@ -44,8 +44,10 @@ class Journal:
         write: Write,
         on_durable: Callable[[int], None],
         on_failure: Callable[[Exception], None],
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._write, self._on_durable, self._on_failure = write, on_durable, on_failure
+        self._on_end = on_end
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
         self._waiting: list[Change] = []
@@ -53,8 +55,10 @@ class Journal:
         self._is_closing = False
         self.position = 0
         """The position after what was put last."""
+        self.written = 0
+        """The position up to which everything is on disk."""
         self.durable = 0
-        """The position up to which everything is on disk; written by the thread that is told."""
+        """What the thread that is told knows of that."""
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
@@ -90,6 +94,12 @@ class Journal:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        try:
+            self._write_batches()
+        finally:
+            self._on_end()
+
+    def _write_batches(self) -> None:
         started_at = 0.0
         while True:
             with self._news:
@@ -112,4 +122,5 @@ class Journal:
                 logger.error("A commit of %d changes failed: %s", len(batch), error)
                 self._on_failure(error)
                 return
+            self.written = position
             self._on_durable(position)

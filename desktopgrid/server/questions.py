@@ -100,8 +100,12 @@ def submissions_there(connection: Connection, uids: Sequence[str]) -> dict[str, 
     return reading.owners_of_submissions(connection, uids)
 
 
-def check_new(connection: Connection, asked: m.Submit) -> None:
-    """Raises AlreadyThere if a work of these names exists, in memory or not."""
+def check_new(connection: Connection, asked: m.Submit, user: str) -> None:
+    """Raises AlreadyThere if the submission is another user's than ``user``'s, or a work of these
+    names was there before.
+    """
+    if submissions_there(connection, (asked.uid,)).get(asked.uid, user) != user:
+        raise AlreadyThere(f"there is a submission {asked.uid} already")
     count = range(asked.first, asked.first + len(asked.arguments))
     names = [asked.uid] if asked.single else [f"{asked.uid}-{n}" for n in count]
     taken = reading.taken(connection, "works", names)

@@ -36,7 +36,7 @@ from desktopgrid.model.objects import (
 from desktopgrid.model.rights import Who
 from desktopgrid.server import changes as c
 from desktopgrid.server.scheduler import HostState, Scheduler, demand_of
-from desktopgrid.wire.messages import Message
+from desktopgrid.wire.messages import Message, Submit
 
 REQUIRED_PERIODS = 3
 """Alive periods of silence after which a host is lost."""
@@ -108,6 +108,9 @@ class Grid:
         self.batches: dict[str, Batch] = {}
         self.works: dict[str, Work] = {}
         self.tasks: dict[str, Task] = {}
+        self.ended_batches: set[str] = set()
+        """Submissions that are over, of which the database may not know yet that they were there.
+        """
         self.awaiting: dict[str, set[str]] = {}
         """data -> works in DATAREQUEST that wait for it."""
         self.scheduler = Scheduler(self.applications)
@@ -194,6 +197,14 @@ class Grid:
         batch.open -= 1
         if not batch.open:
             del self.batches[work.submission.uid]
+            self.ended_batches.add(work.submission.uid)
+
+    def may_have_forgotten(self, asked: Submit) -> bool:
+        """Whether works of the names that a submission gives may have been here, and be over."""
+        batch = self.batches.get(asked.uid)
+        if batch is None:
+            return asked.uid in self.ended_batches
+        return asked.single or asked.first < batch.total
 
     def host_of(self, task: Task) -> HostState | None:
         """The host that has ``task``."""

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, case, func, or_, select
+from sqlalchemy import Connection, Integer, bindparam, case, cast, func, or_, select
 
 from desktopgrid.model.lifecycle import TaskStatus, WorkStatus
 from desktopgrid.model.objects import Description, Submission, Task, Work
@@ -189,11 +189,14 @@ _TASK_STATUSES = {status.value: status for status in TaskStatus}
 
 
 def _totals(connection: Connection, into: LiveWorks) -> None:
-    """Count the works of submissions that may have more than one."""
+    """Find how far submissions go that may have more than one work. The first ones need not be
+    there: a sweep may be sent in parts of different names.
+    """
+    number = func.substr(works.c.uid, func.length(works.c.submission) + len("-") + 1)
     sweeps = {w.submission.uid for w in into.works if w.uid is not w.submission.uid}
     for some in parts(sweeps):
         counted = (
-            select(works.c.submission, func.count())
+            select(works.c.submission, func.max(cast(number, Integer)) + 1)
             .where(works.c.submission.in_(some))
             .group_by(works.c.submission)
         )

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -34,8 +34,8 @@ from desktopgrid.model.errors import (
 )
 from desktopgrid.model.objects import Site, User, attributes_of
 from desktopgrid.server import questions, upkeep
-from desktopgrid.server.changes import Change
-from desktopgrid.server.core import MOST_BACKLOG, Core, Peer
+from desktopgrid.server.changes import Change, RepliesForgotten
+from desktopgrid.server.core import MOST_BACKLOG, Core, Peer, Recorded
 from desktopgrid.server.database import engine as database
 from desktopgrid.server.database import reading, records
 from desktopgrid.server.dispatcher import offer
@@ -56,6 +56,8 @@ SHARD = 0
 RECOVERY_PAUSE = 1.0
 """Seconds between attempts to open the database again after a failed commit."""
 HOSTS_A_JUDGEMENT = 1000
+RECORDS_KEPT = timedelta(days=1)
+"""How long an answer stays on record whose client does not come back for it."""
 
 
 class Service:
@@ -87,6 +89,7 @@ class Service:
         self._room = asyncio.Event()
         self._room.set()
         self._is_stopping = False
+        self._waiting: set[asyncio.Future[None]] = set()
         self.poll_links: dict[str, Any] = {}
         """The open connections of peers that poll, by name."""
 
@@ -122,9 +125,14 @@ class Service:
             with database.transaction(connection):
                 snapshot = reading.load(connection, shard)
         grid = grid_from(snapshot, self.policy, shard.incarnation, self.sites, utc_now())
-        recorded: dict[str, dict[int, bytes]] = {}
+        recorded: dict[str, Recorded] = {}
+        forgotten: dict[str, int] = {}
         for (session, sequence), reply in snapshot.replies.items():
-            recorded.setdefault(session, {})[sequence] = reply.body.encode()
+            if reply.recorded_at < utc_now() - RECORDS_KEPT:
+                forgotten[session] = max(sequence, forgotten.get(session, 0))
+                continue
+            kept = recorded.setdefault(session, Recorded(reply.user, {}))
+            kept.bodies[sequence] = reply.body.encode()
         writer = self._writer = self.engine.connect()
 
         def write(changes: list[Change]) -> None:
@@ -135,7 +143,10 @@ class Service:
             write,  # type: ignore[arg-type]
             lambda position: self._soon(self._durable, core, position),
             lambda error: self._soon(self._fail, core, error),
+            writer.close,
         )
+        if forgotten:
+            journal.put([RepliesForgotten(*each) for each in forgotten.items()])
         core = Core(grid, journal, recorded)
         return core
 
@@ -161,6 +172,7 @@ class Service:
         for peer in list(core.peers.values()):
             if peer.close is not None:
                 peer.close(Unavailable.code, self._trouble)
+        self._disappoint(self._trouble)
         if not isinstance(error, records.ShardLost):
             self.spawn(self._recover())
 
@@ -181,10 +193,12 @@ class Service:
         core, self._core, self._trouble = self._core, None, "the server is stopping"
         if core is not None:
             await self.in_thread(self._readers, core.journal.close)
-            core.durable(core.journal.position)
+            # What a failed last commit has not written is not acknowledged.
+            core.durable(core.journal.written)
             for peer in list(core.peers.values()):
                 if peer.close is not None:
-                    peer.close(Unavailable.code, "the server is stopping")
+                    peer.close(Unavailable.code, self._trouble)
+        self._disappoint(self._trouble)
         for pool in (self._readers, self.files, self._hashers, self._judges):
             pool.shutdown(wait=False)
         self._matcher.close()
@@ -216,10 +230,18 @@ class Service:
         return await self._loop.run_in_executor(pool, do, *args)
 
     async def until_durable(self) -> None:
-        """Everything decided so far is on disk."""
-        future = self._loop.create_future()
-        self.core.when_durable(partial(_resolve, future))
+        """Everything decided so far is on disk; raises Unavailable where it will never be."""
+        core, future = self.core, self._loop.create_future()
+        self._waiting.add(future)
+        future.add_done_callback(self._waiting.discard)
+        core.when_durable(partial(_resolve, future))
         await future
+
+    def _disappoint(self, reason: str) -> None:
+        """Whoever waits for what was decided waits in vain."""
+        for future in list(self._waiting):
+            if not future.done():
+                future.set_exception(Unavailable(reason))
 
     # --- sessions ---------------------------------------------------------------------------------
 
@@ -248,13 +270,19 @@ class Service:
         core = self.core
         now = utc_now()
         heard = core.heard(peer, frame, now)
-        if peer.kind == WORKER:
-            await self._check_outputs(heard)
-            core.worker_said(peer, heard, now)
-        else:
-            owners = await self._owners(core, heard)
-            for sequence, message in heard:
-                await self._answer(core, peer, sequence, message, owners)
+        try:
+            if peer.kind == WORKER:
+                await self._check_outputs(heard)
+                core.worker_said(peer, heard, now)
+            else:
+                owners = await self._owners(core, heard)
+                for sequence, message in heard:
+                    await self._answer(core, peer, sequence, message, owners)
+        except Exception:
+            # What counts as heard was not handled: with the session gone, an honest peer says it
+            # again in a new one.
+            core.forget(peer)
+            raise
         if core.grid.scheduler.unjudged:
             self._judge_soon()
         if core.journal.backlog > MOST_BACKLOG:
@@ -298,7 +326,8 @@ class Service:
         owners: dict[str, str],
     ) -> None:
         try:
-            message = await self._prepare(peer, message, owners)
+            if core.on_record(peer, sequence) is None:
+                message = await self._prepare(core, peer, message, owners)
             asked = core.client_said(peer, sequence, message, utc_now())
             if asked is not None:
                 await self.until_durable()
@@ -306,14 +335,16 @@ class Service:
         except GridError as error:
             core.refuse(peer, sequence, error)
 
-    async def _prepare(self, peer: Peer, message: m.Message, owners: dict[str, str]) -> m.Message:
+    async def _prepare(
+        self, core: Core, peer: Peer, message: m.Message, owners: dict[str, str]
+    ) -> m.Message:
         """What must be known, and takes time to learn, before a decision."""
         if isinstance(message, m.Submit):
-            owner = owners.get(message.uid, peer.who.user)
-            if owner != peer.who.user:
+            if owners.get(message.uid, peer.who.user) != peer.who.user:
                 raise AlreadyThere(f"there is a submission {message.uid} already")
-            if message.uid in owners:
-                await self.in_thread(self._readers, self._check_new, message)
+            if message.uid in owners or core.grid.may_have_forgotten(message):
+                await self.until_durable()
+                await self.in_thread(self._readers, self._check_new, message, peer.who.user)
             requirements = message.description.get("requirements")
             if isinstance(requirements, str) and requirements:
                 await self.in_thread(self._judges, self._check_requirements, requirements)
@@ -336,9 +367,9 @@ class Service:
         with self.engine.connect() as connection, database.transaction(connection):
             return questions.submissions_there(connection, uids)
 
-    def _check_new(self, asked: m.Submit) -> None:
+    def _check_new(self, asked: m.Submit, user: str) -> None:
         with self.engine.connect() as connection, database.transaction(connection):
-            questions.check_new(connection, asked)
+            questions.check_new(connection, asked, user)
 
     def _check_stamps(self, stamps: list[str]) -> None:
         with self.engine.connect() as connection, database.transaction(connection):
