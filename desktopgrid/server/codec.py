@@ -10,7 +10,7 @@ from typing import Any, cast
 import msgspec
 
 from desktopgrid.model.errors import RemoteProtocolError
-from desktopgrid.wire.codec import Raw, to_body
+from desktopgrid.wire.codec import LAST_NUMBER, Raw, to_body
 from desktopgrid.wire.exchange import RULES
 from desktopgrid.wire.messages import Message
 
@@ -57,8 +57,8 @@ class FastCodec:
             raise RemoteProtocolError(
                 f"a frame is a list of a number and messages: {error}"
             ) from None
-        if count < 0 or any(sequence < 0 for _, sequence, _ in raws):
-            raise RemoteProtocolError("numbers of messages are not negative")
+        if not 0 <= count <= LAST_NUMBER or not all(0 <= n <= LAST_NUMBER for _, n, _ in raws):
+            raise RemoteProtocolError(f"numbers of messages are 0 to {LAST_NUMBER}")
         return count, raws
 
     def body(self, kind: type[Any], raw: Any) -> Message:

@@ -45,6 +45,9 @@ from desktopgrid.server.state import (
 )
 from desktopgrid.wire import messages as m
 
+MOST_MIB = 1 << 40
+"""Memory or disk that a host may say it has: 2^60 bytes."""
+
 # --- giving work ----------------------------------------------------------------------------------
 
 
@@ -537,8 +540,12 @@ def _host_of(grid: Grid, who: Who, hello: m.Hello, now: datetime) -> Host:
         raise BadRequest(f"the facts of host {hello.host}: {error}") from None
     if not facts.name or any(clean(text, 255) != text for text in _texts(facts)):
         raise BadRequest(f"the facts of host {hello.host}: a name or word is not believable")
-    if not 1 <= facts.cores <= 65_536 or min(facts.memory_mib, facts.disk_mib) < 0:
-        raise BadRequest(f"the facts of host {hello.host}: {facts.cores} cores are not believable")
+    sizes = (facts.memory_mib, facts.disk_mib)
+    if not 1 <= facts.cores <= 65_536 or not all(0 <= size <= MOST_MIB for size in sizes):
+        raise BadRequest(
+            f"the facts of host {hello.host}: {facts.cores} cores, {facts.memory_mib} MiB of memory"
+            f" and {facts.disk_mib} MiB of disk are not believable"
+        )
     pilot = grid.pilots.get(hello.identity) if hello.kind == "pilot" else None
     if pilot is not None:
         facts = replace(facts, kind=SITE_KINDS[grid.sites[pilot.site].computing_element].value)

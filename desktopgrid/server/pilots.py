@@ -32,6 +32,8 @@ from desktopgrid.server.state import Grid, Outcome, clean, pilot_row
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.proof import is_proved
 
+LONGEST_TIME = 10**8
+"""Seconds that a pilot may wait, and run."""
 GRACE = timedelta(minutes=10)
 """How long beyond its queue limit and wall time a pilot's record may stay open."""
 
@@ -53,8 +55,8 @@ def submit(
             raise AlreadyThere(f"there is a pilot {stamp} already")
         if len(verifier) != 64 or set(verifier) - set("0123456789abcdef"):
             raise BadRequest("a verifier must be 64 hexadecimal digits")
-    if asked.wall_time <= 0 or asked.queue_limit <= 0:
-        raise BadRequest("queue_limit and wall_time are positive numbers of seconds")
+    if not (0 < asked.wall_time <= LONGEST_TIME and 0 < asked.queue_limit <= LONGEST_TIME):
+        raise BadRequest(f"queue_limit and wall_time are 1 to {LONGEST_TIME} seconds")
     check_caps(grid, site, len(asked.pilots), now)
     deadline = now + timedelta(seconds=asked.queue_limit + asked.wall_time)
     for stamp, verifier in asked.pilots.items():

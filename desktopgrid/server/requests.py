@@ -52,6 +52,11 @@ from desktopgrid.wire import messages as m
 
 Body = dict[str, Any]
 
+LONGEST_WORD = 32
+"""Characters in the name of a CPU type or of an operating system."""
+LONGEST_LIFETIME = 10**9
+"""Seconds that a token may live, unless it has no end."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -188,8 +193,13 @@ def _send_application(
     grid: Grid, who: Who, session: str, asked: m.SendApplication, now: datetime, out: Outcome
 ) -> Body:
     name = check_name(asked.name)
+    for word in (asked.cpu, asked.os):
+        if not 0 < len(word) <= LONGEST_WORD or not word.isprintable():
+            raise BadRequest(f"{word[:40]!r} is neither a CPU type nor an operating system")
     data = readable_data(grid, who, asked.data)
     rights = asked.rights if asked.rights is not None else application_rights(who)
+    if rights is not None:
+        check_rights(rights)
     if rights is None or not may_choose_rights(who, rights):
         raise AccessDenied(
             f"a user of level {who.level.name.lower()} may insert private applications only"
@@ -251,8 +261,7 @@ def _send_data(
         raise BadRequest("sha256 must be 64 hexadecimal digits")
     if not 0 <= asked.size <= grid.policy.max_data_bytes:
         raise BadRequest(f"a data of {asked.size} bytes; at most {grid.policy.max_data_bytes}")
-    if not 0 <= asked.rights <= 0o777:
-        raise BadRequest(f"access rights {asked.rights:#o} are not between 0 and 0o777")
+    check_rights(asked.rights)
     known = grid.datas.get(check_uid(asked.uid))
     if known is not None:
         if known.owner == who.user and (known.sha256, known.size) == (asked.sha256, asked.size):
@@ -301,6 +310,13 @@ def check_name(name: str) -> str:
     if not 0 < len(name) <= 255 or not name.isprintable():
         raise BadRequest(f"{name[:80]!r} is no name: 1 to 255 printable characters")
     return name
+
+
+def check_rights(rights: int) -> int:
+    """``rights`` if they are access rights; raises BadRequest."""
+    if not 0 <= rights <= 0o777:
+        raise BadRequest(f"access rights {rights:#o} are not between 0 and 0o777")
+    return rights
 
 
 def _send_group(
@@ -384,6 +400,8 @@ def _send_token(
         raise BadRequest("a verifier must be 64 hexadecimal digits")
     if check_uid(asked.uid) in grid.credentials:
         raise AlreadyThere(f"there is a token {asked.uid} already")
+    if asked.lifetime is not None and not 0 < asked.lifetime <= LONGEST_LIFETIME:
+        raise BadRequest(f"lifetime is 1 to {LONGEST_LIFETIME} seconds")
     expires_at = now + timedelta(seconds=asked.lifetime) if asked.lifetime else None
     save_credential(
         grid, Credential(asked.uid, user.uid, "token", asked.verifier, now, expires_at), out

@@ -19,6 +19,9 @@ from typing import Any, Callable, Protocol
 from desktopgrid.model.errors import RemoteProtocolError
 from desktopgrid.wire.messages import Message
 
+LAST_NUMBER = (1 << 53) - 1
+"""The highest number of a message: a peer in any language can still tell it from the next."""
+
 Raw = tuple[str, int, Any]
 """A message as it stands in a frame, its body not yet looked at."""
 
@@ -101,7 +104,7 @@ def _no_constant(name: str) -> Any:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LAST_NUMBER
 
 
 def _name(kind: type[Any]) -> str:

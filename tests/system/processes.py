@@ -289,14 +289,16 @@ class ServerUnderTest:
         for grid in self._grids:
             # No server may be there to take leave of.
             grid.session._link.close(0.2)
-        for process in self._started:
-            if process is not self._process:
-                process.send(signal.SIGTERM)
-        for process in self._started:
-            if process is not self._process:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(5.0)
+        peers = [process for process in self._started if process is not self._process]
+        for process in peers:
+            process.send(signal.SIGTERM)
+        # They take leave of a server that is still there.
+        for process in peers:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5.0)
             process.kill()
+        if self._process is not None:
+            self._process.kill()
 
     # What it has on disk.
 

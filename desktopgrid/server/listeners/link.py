@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HELLO_PATIENCE = 10.0
+MOST_TAKEN = 2 * m.MAX_FRAME
+"""A frame that is too long is heard to its end and refused, unless it is so long."""
 MOST_BUFFERED = 64 << 20
 """Bytes that a peer may leave unread before its connection is closed."""
 
@@ -111,7 +113,7 @@ def writer(transport: asyncio.Transport) -> Callable[[bytes], None]:
 async def link(request: web.Request) -> web.WebSocketResponse:
     """One connection of one peer, from the challenge to its end."""
     service: Service = request.app["service"]
-    socket = web.WebSocketResponse(max_msg_size=m.MAX_FRAME + 1, compress=False, timeout=5.0)
+    socket = web.WebSocketResponse(max_msg_size=MOST_TAKEN, compress=False, timeout=5.0)
     await socket.prepare(request)
     send = writer(cast(asyncio.Transport, request.transport))
     peer: Peer | None = None
