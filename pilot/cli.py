@@ -6,7 +6,7 @@ site could not be asked; 2: the command line is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import click
 from desktopgrid.client.cli import version
 from desktopgrid.client.commands.shell import Command, Shell, common_options
 from desktopgrid.client.commands.types import Span
+from desktopgrid.client.grid import Grid
 from desktopgrid.client.pilots import PilotRecord, RecordedPilot
 from pilot import bundle as packing
 from pilot.factory.explanation import explain
@@ -28,8 +29,8 @@ from pilot.factory.watch import look_after
 class PilotShell(Shell):
     """One run of `pilot`: a shell that knows the sites."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, connect: Callable[[Path], Grid] = Grid.open) -> None:
+        super().__init__(connect)
         self.sites_named: Path | None = None
         self._sites: Sites | None = None
 

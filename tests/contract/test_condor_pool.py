@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -86,6 +87,23 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 
 def at(pool: LoopbackPool, identity: str) -> ScheddLocation:
     return ScheddLocation(address=pool.schedd_address, token=pool.token_directory(identity))
+
+
+def test_jobs_are_found_by_what_they_were_submitted_with(world: World) -> None:
+    stamps = [uuid.uuid4().hex for _ in range(2)]
+    jobs = world.queue.submit([a_job(attributes={"MyStamp": stamp}) for stamp in stamps])
+    found = world.queue.having("MyStamp", [*stamps, "nobody"])
+    assert found == dict(zip(stamps, jobs, strict=True))
+    assert world.queue.having("MyStamp", []) == {}
+    assert world.queue.having("NobodySaidThis", stamps) == {}
+    world.queue.remove(jobs, "the test is over")
+
+
+def test_only_a_spooled_job_that_has_ended_has_errors(world: World) -> None:
+    (job,) = world.queue.submit([a_job()])
+    for name in (job, JobId(world.queue.name, 2**31 - 1, 0), JobId("another.schedd", 1, 0)):
+        assert world.queue.errors_of(name) == b""
+    world.queue.remove([job], "the test is over")
 
 
 def test_jobs_get_names_in_their_order_and_are_found_by_them(world: World) -> None:

@@ -269,8 +269,7 @@ def test_removal_has_two_phases(stage: Stage, pool: LoopbackPool) -> None:
     result = stage.finish(work, flag)
     assert result.work == work
     until(lambda: stage.recorded(busy) == "Deleted", "the busy one has gone")
-    for stamp in (busy, idle):
-        until(lambda stamp=stamp: not running(jobs(pool, stamp)), "its job is gone")
+    until(lambda: not running(jobs(pool, busy) + jobs(pool, idle)), "their jobs are gone")
 
 
 def running(found: list[list[str]]) -> bool:

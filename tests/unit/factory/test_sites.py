@@ -1,0 +1,73 @@
+"""Which directory describes the sites."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from desktopgrid.model.errors import ConfigurationError, UnknownObject
+from pilot.ce.local import LocalCE
+from pilot.factory.sites import Sites, sites_directory, state_directory
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A sites.d in each of the places that are looked at."""
+    for name in ("named", "variable", "home/sites.d", "grid/sites.d", "here/sites.d"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path
+
+
+def test_the_first_place_that_is_named_or_exists_counts(places: Path) -> None:
+    identity = places / "grid" / "admin.identity"
+    home = {"GLIDEBRIDGE_HOME": str(places / "home")}
+    variable = {"GLIDEBRIDGE_SITES": str(places / "variable"), **home}
+    assert sites_directory(places / "named", identity, variable) == places / "named"
+    assert sites_directory(None, identity, variable) == places / "variable"
+    assert sites_directory(None, identity, home) == places / "home" / "sites.d"
+    assert sites_directory(None, identity, {}) == places / "grid" / "sites.d"
+    assert sites_directory(None, places / "elsewhere" / "id", {}) == Path("sites.d")
+
+
+def test_a_place_that_was_named_must_be_there(places: Path) -> None:
+    for named, variable in ((places / "no", ""), (None, str(places / "no"))):
+        with pytest.raises(UnknownObject, match="/no that would describe the sites"):
+            sites_directory(named, places / "id", {"GLIDEBRIDGE_SITES": variable})
+
+
+def test_where_nothing_describes_sites_it_says_where_it_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnknownObject) as raised:
+        sites_directory(None, tmp_path / "grid" / "id", {"GLIDEBRIDGE_HOME": "/no/home"})
+    for place in ("/no/home/sites.d", f"{tmp_path}/grid/sites.d", f"{tmp_path}/sites.d"):
+        assert place in str(raised.value)
+    assert "name one by --sites or $GLIDEBRIDGE_SITES" in str(raised.value)
+
+
+def test_sites_are_what_their_files_say(tmp_path: Path) -> None:
+    (tmp_path / "a.conf").write_text("[site lal]\ncomputing_element = local\nmax_pilots = 3\n")
+    sites = Sites.read(tmp_path, {"XDG_STATE_HOME": "/state"})
+    assert sites.names == ["lal"]
+    assert sites["lal"].max_pilots == 3
+    door = sites.door("lal")
+    assert isinstance(door, LocalCE)
+    assert door.directory == Path("/state/glidebridge/pilots/lal")
+    assert sites.door("lal") is door
+    with pytest.raises(UnknownObject, match=f"no site 'cern' in {tmp_path}; sites there are: lal"):
+        sites["cern"]
+
+
+def test_a_wrong_key_is_named_with_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / "a.conf").write_text("[site lal]\ncomputing_element = local\nmax_idel = 3\n")
+    with pytest.raises(ConfigurationError, match=r"a\.conf:3: .*max_idel"):
+        Sites.read(tmp_path)
+
+
+def test_pilots_of_this_machine_are_kept_at_home(tmp_path: Path) -> None:
+    assert state_directory({"HOME": "/h"}) == Path("/h/.local/state/glidebridge/pilots")
+    state = {"HOME": "/h", "XDG_STATE_HOME": "/s"}
+    assert state_directory(state) == Path("/s/glidebridge/pilots")
