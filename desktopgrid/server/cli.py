@@ -135,8 +135,7 @@ def on_ready(home: Home, descriptor: int | None) -> Callable[[str], None]:
     from desktopgrid.server.founding import point_identities
 
     def tell(address: str) -> None:
-        if home.config.server.port == 0:
-            point_identities(home, address)
+        point_identities(home, address)
         logger.info("Serving the grid in %s at %s", home.directory, address)
         if descriptor is not None:
             os.write(descriptor, f"{daemon.READY}{address}\n".encode())

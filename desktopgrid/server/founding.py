@@ -142,11 +142,16 @@ def _person(
 
 
 def point_identities(home: Home, address: str) -> None:
-    """Make the identity files of the grid's directory say that the server is at ``address``."""
-    for path in (home.admin_identity, home.worker_identity):
-        if path.exists():
-            identity = json.loads(path.read_text())
-            identity["servers"] = [address]
+    """Make the identity files of the grid's directory say where the server is: at the names and the
+    port that are configured now, or at ``address`` where any port was as good.
+    """
+    found = [address] if home.config.server.port == 0 else server_addresses(home)
+    for path, servers in ((home.admin_identity, found[::-1]), (home.worker_identity, found)):
+        if not path.exists():
+            continue
+        identity = json.loads(path.read_text())
+        if identity["servers"] != servers:
+            identity["servers"] = servers
             write_private(path, json.dumps(identity, indent=1) + "\n")
 
 

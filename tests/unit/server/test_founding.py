@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -259,3 +260,12 @@ def test_a_database_elsewhere_is_not_ours_to_copy(tmp_path):
     (tmp_path / "server.conf").write_text("[database]\nurl = postgresql://h/d\n")
     with pytest.raises(BadRequest, match="pg_dump"):
         back_up(Home.open(tmp_path), tmp_path / "copy")
+
+
+def test_identity_files_follow_the_configuration(tmp_path):
+    home = founding.found(tmp_path / "grid", {"names": "grid.example"}, NOW)
+    text = home.configuration.read_text()
+    home.configuration.write_text(re.sub(r"(?m)^#port = .*$", "port = 4999", text))
+    founding.point_identities(Home.open(home.directory), "https://localhost:4999")
+    servers = json.loads(home.worker_identity.read_text())["servers"]
+    assert servers == ["https://grid.example:4999", "https://localhost:4999"]
