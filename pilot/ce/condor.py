@@ -53,12 +53,15 @@ class CondorCE:
         logs: Path | None = None,
         requirements: str | None = None,
         vacate_time: timedelta = timedelta(seconds=60),
+        name: str = "",
     ) -> None:
         """``spool``: the schedd copies all files at submission, and need not see ours later.
 
         ``logs`` is a directory for the pilots' stdout and stderr, where the schedd can write it;
-        what is spooled stays with the schedd. ``requirements`` is about the pool's slots.
+        what is spooled stays with the schedd. ``requirements`` is about the pool's slots. ``name``
+        is what errors call this door.
         """
+        self._name = name or repr(queue)
         self._queue, self._spool, self._logs = queue, spool, logs
         self._requirements, self._vacate_time = requirements, vacate_time
 
@@ -137,9 +140,9 @@ class CondorCE:
         try:
             yield
         except PoolUnavailable as error:
-            raise ComputingElementUnavailable(repr(self._queue), str(error)) from error
+            raise ComputingElementUnavailable(self._name, error.reason) from error
         except CondorError as error:
-            raise SubmissionRefused(repr(self._queue), str(error)) from error
+            raise SubmissionRefused(self._name, str(error)) from error
 
 
 _ENDED = (JobStatus.COMPLETED, JobStatus.REMOVED)

@@ -62,13 +62,13 @@ def _condor(site: SiteConfig, directory: Path) -> ComputingElement:
         Path(site.token).expanduser() if site.token else None,
     )
     try:
-        return CondorCE(Schedd(location))
+        return CondorCE(Schedd(location), name=f"site {site.name}")
     except CredentialRefused as refused:
         raise BadRequest(f"site {site.name}: {refused}") from refused
 
 
 def _local(site: SiteConfig, directory: Path) -> ComputingElement:
-    return LocalCE(directory / site.name)
+    return LocalCE(directory / site.name, name=f"site {site.name}")
 
 
 _DOORS: dict[str, Callable[[SiteConfig, Path], ComputingElement]] = {

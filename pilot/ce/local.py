@@ -60,8 +60,13 @@ _PREFIX = "local:"
 class LocalCE:
     """This machine as a computing element: there is no queue, whatever is submitted runs."""
 
-    def __init__(self, directory: Path, grace: timedelta = timedelta(seconds=10)) -> None:
-        """``directory`` holds the pilots' own; ``grace`` is between SIGTERM and SIGKILL."""
+    def __init__(
+        self, directory: Path, grace: timedelta = timedelta(seconds=10), name: str = ""
+    ) -> None:
+        """``directory`` holds the pilots' own; ``grace`` is between SIGTERM and SIGKILL; ``name``
+        is what errors call this door.
+        """
+        self._name = name or f"<LocalCE in {directory}>"
         self.directory, self.grace = directory.absolute(), grace
 
     def __repr__(self) -> str:
@@ -82,7 +87,7 @@ class LocalCE:
             self.remove(started)
             for reference in started:
                 shutil.rmtree(self.directory / reference.removeprefix(_PREFIX), ignore_errors=True)
-            raise SubmissionRefused(repr(self), str(failure)) from failure
+            raise SubmissionRefused(self._name, str(failure)) from failure
         return started
 
     def find(self, stamps: Sequence[str]) -> dict[str, Reference]:
@@ -133,12 +138,12 @@ class LocalCE:
 
     def _check(self, pilot: PilotDescription) -> None:
         if not _STAMP.match(pilot.stamp):
-            raise SubmissionRefused(repr(self), f"{pilot.stamp!r} is no stamp")
+            raise SubmissionRefused(self._name, f"{pilot.stamp!r} is no stamp")
         if (self.directory / pilot.stamp).exists():
-            raise SubmissionRefused(repr(self), f"there is a pilot {pilot.stamp} already")
+            raise SubmissionRefused(self._name, f"there is a pilot {pilot.stamp} already")
         for file in (pilot.bundle, *pilot.files):
             if not os.access(file, os.R_OK):
-                raise SubmissionRefused(repr(self), f"{file} cannot be read")
+                raise SubmissionRefused(self._name, f"{file} cannot be read")
 
     def _start(self, pilot: PilotDescription) -> None:
         directory = self.directory / pilot.stamp
@@ -167,7 +172,7 @@ class LocalCE:
 
     def _directories(self, references: Sequence[Reference]) -> dict[Reference, Path]:
         if self.directory.exists() and not os.access(self.directory, os.R_OK | os.X_OK):
-            raise ComputingElementUnavailable(repr(self), "its directory cannot be read")
+            raise ComputingElementUnavailable(self._name, "its directory cannot be read")
         found = {}
         for reference in references:
             stamp = reference.removeprefix(_PREFIX)
