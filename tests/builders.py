@@ -99,6 +99,8 @@ class GridUnderTest:
         self.grid.datas["program"] = a_data()
         self.grid.put_application(an_application())
         self.out = Outcome()
+        self.ended: dict[str, str] = {}
+        """Works that are over, with their owners, as the database would tell."""
 
     def add_user(self, user: User) -> User:
         """``user`` is there."""
@@ -114,7 +116,7 @@ class GridUnderTest:
 
     def ask(self, request: m.Request, login: str = "alice", session: str = "s-alice") -> Any:
         """What ``login`` is answered; raises the error it gets."""
-        self.out = Outcome()
+        self.out = Outcome(ended=self.ended)
         user = self.grid.users[login]
         return requests.answer(self.grid, who(user), session, request, self.now, self.out)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -259,10 +259,16 @@ class Core:
             peer.close("bye", "")
 
     def client_said(
-        self, peer: Peer, sequence: int, message: m.Message, now: datetime
+        self,
+        peer: Peer,
+        sequence: int,
+        message: m.Message,
+        now: datetime,
+        ended: Mapping[str, str] | None = None,
     ) -> requests.Reading | None:
         """Decide what a client's message leads to. A question for the database is given back:
-        :meth:`reply` with what it says.
+        :meth:`reply` with what it says. ``ended``: the works that it speaks of and that are over,
+        with their owners.
         """
         if isinstance(message, m.Bye):
             self._commit(peer, sequence, [], Outcome())
@@ -275,7 +281,7 @@ class Core:
             body = msgspec.json.decode(on_record)
             self._commit(peer, sequence, [(sequence, m.Reply(sequence, body))], Outcome())
             return None
-        out = Outcome()
+        out = Outcome(ended=ended or {})
         self._forget_acknowledged(peer, out)
         try:
             answer = requests.answer(self.grid, peer.who, peer.session, message, now, out)

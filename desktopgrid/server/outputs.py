@@ -13,6 +13,7 @@ from pathlib import Path
 
 from desktopgrid.model.errors import BadRequest
 from desktopgrid.server.home import sync_directory
+from desktopgrid.server.storage import translated
 
 NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]{0,99}")
 
@@ -25,14 +26,14 @@ class Outputs:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def mark(self, task: str, sha256: str) -> None:
-        """``task`` has uploaded this content: durable when this returns."""
+        """``task`` has uploaded this content: durable when this returns; raises NoRoom."""
         place = self._place(task)
-        is_new = not place.is_dir()
-        place.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(place / sha256, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.close(descriptor)
-        sync_directory(place)
-        if is_new:
+        with translated(f"note what {task} has uploaded"):
+            place.mkdir(mode=0o700, exist_ok=True)
+            descriptor = os.open(place / sha256, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.close(descriptor)
+            sync_directory(place)
+            # Each time: who made the directory may have been killed before it was synced.
             sync_directory(self.directory)
 
     def has(self, task: str, sha256: str) -> bool:

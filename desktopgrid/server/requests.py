@@ -438,31 +438,41 @@ def _revoke(
 def _remove(
     grid: Grid, who: Who, session: str, asked: m.Remove, now: datetime, out: Outcome
 ) -> Body | Reading:
-    """XW-GEN-1: marked deleted, never used again."""
-    removed = []
+    """XW-GEN-1: marked deleted, never used again. All of them, or none if one cannot be."""
+    works = _open_works(grid, who, asked.uids)
+    others: list[Application | Data] = []
     for uid in asked.uids:
         if uid in grid.works or uid in grid.batches:
-            for work in _open_works(grid, who, (uid,)):
-                abort(grid, work, "removed by its user", now, out)
-                out.changes.append(c.WorkRemoved(work.uid, now.timestamp()))
-                removed.append(work.uid)
             continue
         found = grid.applications.get(uid) or grid.datas.get(uid)
-        if found is None or found.is_deleted:
-            raise UnknownObject.named("open work, application or data", uid)
-        if not may_change(who, found.owner):
-            raise AccessDenied(f"{uid} is another user's")
-        gone = replace(found, is_deleted=True)
-        if isinstance(gone, Application):
-            grid.put_application(gone)
-            out.changes.append(
-                c.ApplicationSaved(gone.uid, gone.name, gone.owner, gone.rights, True)
-            )
-        else:
-            grid.datas[uid] = gone
-            out.changes.append(data_row(gone))
-        removed.append(uid)
-    return {"removed": removed}
+        if found is not None and not found.is_deleted:
+            if not may_change(who, found.owner):
+                raise AccessDenied(f"{uid} is another user's")
+            others.append(found)
+        elif not any(work == uid or work.startswith(f"{uid}-") for work in out.ended):
+            raise UnknownObject.named("work, application or data", uid)
+    for uid, owner in out.ended.items():
+        if not may_change(who, owner):
+            raise AccessDenied(f"work {uid} is another user's")
+
+    for work in works:
+        abort(grid, work, "removed by its user", now, out)
+    for found in others:
+        _delete(grid, found, out)
+    gone = [*(work.uid for work in works), *(uid for uid in out.ended if uid not in grid.works)]
+    out.changes.extend(c.WorkRemoved(uid, now.timestamp()) for uid in gone)
+    offer(grid, now, out)
+    return {"removed": [*gone, *(found.uid for found in others)]}
+
+
+def _delete(grid: Grid, found: Application | Data, out: Outcome) -> None:
+    gone = replace(found, is_deleted=True)
+    if isinstance(gone, Application):
+        grid.put_application(gone)
+        out.changes.append(c.ApplicationSaved(gone.uid, gone.name, gone.owner, gone.rights, True))
+    else:
+        grid.datas[gone.uid] = gone
+        out.changes.append(data_row(gone))
 
 
 REQUESTS: dict[type[m.Request], Entry] = {

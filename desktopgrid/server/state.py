@@ -84,6 +84,8 @@ class Outcome:
     """Sessions to end, with code and reason."""
     notes: list[str] = field(default_factory=list)
     """What an administrator should know, for the log."""
+    ended: Mapping[str, str] = field(default_factory=dict)
+    """What the database was asked before the decision: works that are over, each with its owner."""
 
     def push(self, session: str | None, message: Message) -> None:
         """Say ``message`` in ``session`` once the changes are durable; nobody there: nothing."""

@@ -151,7 +151,7 @@ class Store:
         """The file of the upload ``name``, ours alone until its descriptor is closed."""
         part = self._part(name)
         while True:
-            with _translated(f"store {name}"):
+            with translated(f"store {name}"):
                 descriptor = self.files.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -264,14 +264,14 @@ class Upload:
         if length > self.size:
             os.ftruncate(self._descriptor, 0)
             return 0
-        with _translated("read what was uploaded"):
+        with translated("read what was uploaded"):
             while content := os.read(self._descriptor, CHUNK):
                 self._digest.update(content)
         return length
 
     @contextmanager
     def _failing(self, verb: str) -> Iterator[None]:
-        with _translated(f"{verb} {self._part.name}"):
+        with translated(f"{verb} {self._part.name}"):
             try:
                 yield
             except OSError:
@@ -288,7 +288,8 @@ def _is_same(path: Path, descriptor: int) -> bool:
 
 
 @contextmanager
-def _translated(attempt: str) -> Iterator[None]:
+def translated(attempt: str) -> Iterator[None]:
+    """Raise NoRoom or Unavailable where the disk cannot."""
     try:
         yield
     except OSError as error:

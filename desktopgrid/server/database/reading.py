@@ -121,11 +121,26 @@ def owners_of_submissions(connection: Connection, uids: Iterable[str]) -> dict[s
     return owners
 
 
+def owners_of_ended_works(connection: Connection, names: Iterable[str]) -> dict[str, str]:
+    """The works of these names, or of the submissions of these names, that are over and not
+    removed, each with its owner.
+    """
+    owners: dict[str, str] = {}
+    for some in parts(names):
+        for name in (works.c.uid, works.c.submission):
+            wanted = select(works.c.uid, works.c.owner).where(
+                name.in_(some), works.c.ended_at.is_not(None), works.c.removed_at.is_(None)
+            )
+            owners.update((row.uid, row.owner) for row in connection.execute(wanted))
+    return owners
+
+
 __all__ = [
     "RecordedReply",
     "Snapshot",
     "list_objects",
     "load",
+    "owners_of_ended_works",
     "owners_of_submissions",
     "results",
     "taken",

@@ -20,7 +20,7 @@ from desktopgrid.model.errors import (
 )
 from desktopgrid.server.listeners import files, link, login, poll
 from desktopgrid.server.listeners.service import Service
-from desktopgrid.server.storage import Store
+from desktopgrid.server.storage import NoRoom, Store
 from desktopgrid.wire.messages import MAX_FRAME
 
 logger = logging.getLogger(__name__)
@@ -33,9 +33,14 @@ STATUSES: tuple[tuple[type[GridError], int], ...] = (
     (AlreadyThere, 409),
     (LimitExceeded, 413),
     (BadRequest, 400),
+    (NoRoom, 507),
     (Unavailable, 503),
 )
 """The HTTP status of each error, the first that fits."""
+
+
+LASTING = frozenset(("/v1/link", "/v1/poll", "/v1/status"))
+"""What a server that stops does not wait for: it would never end, or harm nobody."""
 
 
 def status_of(error: GridError) -> int:
@@ -52,8 +57,13 @@ async def answer_errors(
     """
     started = time.monotonic()
     status = 500
+    service: Service = request.app["service"]
     try:
-        response = await handler(request)
+        if request.path in LASTING:
+            response = await handler(request)
+        else:
+            with service.in_flight():
+                response = await handler(request)
         status = response.status
         return response
     except GridError as error:

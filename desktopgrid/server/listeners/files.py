@@ -16,6 +16,7 @@ from desktopgrid.model.errors import (
     AccessDenied,
     BadRequest,
     NotAuthenticated,
+    Unavailable,
     UnknownObject,
 )
 from desktopgrid.model.objects import Data
@@ -25,7 +26,7 @@ from desktopgrid.server.dispatcher import data_arrived
 from desktopgrid.server.listeners.clock import utc_now
 from desktopgrid.server.requests import Reading, data_row
 from desktopgrid.server.state import Grid, Outcome
-from desktopgrid.server.storage import NoRoom, Store, Upload, WrongDigest
+from desktopgrid.server.storage import Store, Upload, WrongDigest
 from desktopgrid.wire.messages import GetResults
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ async def head_data(request: web.Request) -> web.Response:
     data = _readable(service, peer, request.match_info["uid"])
     store: Store = request.app["store"]
     if data.is_available:
+        await service.until_durable()
         return web.Response(headers={OFFSET: str(data.size), "Content-Length": str(data.size)})
     return web.Response(headers={OFFSET: str(store.offset(data.uid))})
 
@@ -107,6 +109,7 @@ async def put_data(request: web.Request) -> web.Response:
     if data.owner != peer.who.user:
         raise AccessDenied(f"data {data.uid} is another user's")
     if data.is_available:
+        await service.until_durable()
         return web.Response(status=201, headers={OFFSET: str(data.size)})
     answer = await _receive(request, data.uid, data.sha256, data.size)
     if answer.status == 201:
@@ -179,7 +182,7 @@ def _range(text: str) -> tuple[int, int, int]:
 
 async def _receive(request: web.Request, name: str, sha256: str, size: int) -> web.Response:
     """Store the body as (a part of) the upload ``name``: 201 whole and durable, 202 go on, 409 not
-    from there, 422 wrong, 507 no room.
+    from there, 422 wrong.
     """
     service: Service = request.app["service"]
     store: Store = request.app["store"]
@@ -191,10 +194,7 @@ async def _receive(request: web.Request, name: str, sha256: str, size: int) -> w
             raise BadRequest(f"the size is {size}, not {total}")
     elif store.offset(name):
         store.discard(name)
-    try:
-        upload = await _in_thread(service, store.begin, name, sha256, size)
-    except NoRoom as error:
-        return _refused(507, error.code, str(error))
+    upload = await _in_thread(service, store.begin, name, sha256, size)
     try:
         if upload.offset != start:
             answer = _refused(409, "wrong-offset", f"go on at {upload.offset}")
@@ -203,10 +203,11 @@ async def _receive(request: web.Request, name: str, sha256: str, size: int) -> w
         async for chunk in request.content.iter_chunked(CHUNK):
             await _in_thread(service, upload.append, chunk)
         return await _finish(service, upload)
-    except NoRoom as error:
-        return _refused(507, error.code, str(error))
     except WrongDigest as error:
         return _refused(422, error.code, str(error))
+    except (ConnectionError, web.RequestPayloadError) as error:
+        # Nobody hears this. What has come stays, and is gone on from.
+        raise Unavailable("the upload broke off") from error
     finally:
         await _in_thread(service, upload.close)
 

@@ -11,8 +11,9 @@ import asyncio
 import gc
 import logging
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -90,6 +91,9 @@ class Service:
         self._room.set()
         self._is_stopping = False
         self._waiting: set[asyncio.Future[None]] = set()
+        self._in_flight = 0
+        self._is_leaving = False
+        self._landed = asyncio.Event()
         self.poll_links: dict[str, Any] = {}
         """The open connections of peers that poll, by name."""
 
@@ -185,8 +189,33 @@ class Service:
                 self._trouble = f"the server cannot store anything at present: {error}"
                 logger.warning("The database does not take a probe write yet: %s", error)
 
+    @contextmanager
+    def in_flight(self) -> Iterator[None]:
+        """What happens inside is finished before the server stops; raises Unavailable if it stops
+        already.
+        """
+        if self._is_leaving:
+            raise Unavailable("the server is stopping")
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._landed.set()
+
+    async def land(self, patience: float) -> None:
+        """Let what is in flight come to its end, but no longer than ``patience`` seconds; let
+        nothing new begin.
+        """
+        self._is_leaving = True
+        if self._in_flight:
+            self._landed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._landed.wait(), patience)
+
     async def stop(self) -> None:
-        """Finish what is in flight, tell everybody, and end."""
+        """Write what was decided, tell everybody, and end."""
         self._is_stopping = True
         for task in list(self._tasks):
             task.cancel()
@@ -227,7 +256,11 @@ class Service:
 
     async def in_thread(self, pool: ThreadPoolExecutor, do: Callable[..., T], *args: Any) -> T:
         """What ``do`` gives, which waits for something, in a thread of ``pool``."""
-        return await self._loop.run_in_executor(pool, do, *args)
+        try:
+            working = self._loop.run_in_executor(pool, do, *args)
+        except RuntimeError as error:  # the pool takes no more
+            raise Unavailable(self._trouble) from error
+        return await working
 
     async def until_durable(self) -> None:
         """Everything decided so far is on disk; raises Unavailable where it will never be."""
@@ -328,12 +361,25 @@ class Service:
         try:
             if core.on_record(peer, sequence) is None:
                 message = await self._prepare(core, peer, message, owners)
-            asked = core.client_said(peer, sequence, message, utc_now())
+            ended = await self._ended_works(core, message)
+            asked = core.client_said(peer, sequence, message, utc_now(), ended)
             if asked is not None:
                 await self.until_durable()
                 core.reply(peer, sequence, await self.ask(asked))
         except GridError as error:
             core.refuse(peer, sequence, error)
+
+    async def _ended_works(self, core: Core, message: m.Message) -> dict[str, str]:
+        """The works that a removal speaks of and that are over, each with its owner."""
+        if not isinstance(message, m.Remove):
+            return {}
+        grid = core.grid
+        known = (grid.works, grid.applications, grid.datas)
+        uids = [uid for uid in message.uids if not any(uid in table for table in known)]
+        if not uids:
+            return {}
+        await self.until_durable()
+        return await self.in_thread(self._readers, self._ask_ended, uids)
 
     async def _prepare(
         self, core: Core, peer: Peer, message: m.Message, owners: dict[str, str]
@@ -366,6 +412,10 @@ class Service:
     def _ask_owners(self, uids: list[str]) -> dict[str, str]:
         with self.engine.connect() as connection, database.transaction(connection):
             return questions.submissions_there(connection, uids)
+
+    def _ask_ended(self, uids: list[str]) -> dict[str, str]:
+        with self.engine.connect() as connection, database.transaction(connection):
+            return reading.owners_of_ended_works(connection, uids)
 
     def _check_new(self, asked: m.Submit, user: str) -> None:
         with self.engine.connect() as connection, database.transaction(connection):

@@ -103,7 +103,7 @@ async def _serve(home: Home, on_ready: Callable[[str], None]) -> int:
             build(service, store), access_log=None, handle_signals=False, shutdown_timeout=5.0
         )
         await runner.setup()
-        port = await _open_port(runner, home)
+        site, port = await _open_port(runner, home)
         told = _listen_to_signals()
         address = f"https://localhost:{port}"
         write_private(home.address_file, address + "\n", mode=0o644)
@@ -111,6 +111,8 @@ async def _serve(home: Home, on_ready: Callable[[str], None]) -> int:
         stop = await told
         logger.info("Stopping on %s", stop)
         home.address_file.unlink(missing_ok=True)
+        await site.stop()
+        await service.land(home.config.server.stop_patience.total_seconds())
         await service.stop()
         await runner.cleanup()
         return 0
@@ -118,7 +120,7 @@ async def _serve(home: Home, on_ready: Callable[[str], None]) -> int:
         engine.dispose()
 
 
-async def _open_port(runner: web.AppRunner, home: Home) -> int:
+async def _open_port(runner: web.AppRunner, home: Home) -> tuple[web.TCPSite, int]:
     settings = home.config.server
     site = web.TCPSite(
         runner,
@@ -136,7 +138,7 @@ async def _open_port(runner: web.AppRunner, home: Home) -> int:
             " set port in server.conf"
         ) from error
     port: int = runner.addresses[0][1]
-    return port
+    return site, port
 
 
 def _listen_to_signals() -> asyncio.Future[str]:

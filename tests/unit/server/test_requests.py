@@ -248,3 +248,30 @@ def test_a_pilot_that_is_over_stays_over(grid: GridUnderTest) -> None:
 def test_standard_users_submit_no_pilots(grid: GridUnderTest) -> None:
     with pytest.raises(AccessDenied):
         grid.ask(m.SubmitPilots("pool", {"s1": VERIFIER}))
+
+
+# --- removal ----------------------------------------------------------------------------------
+
+
+@pytest.mark.feature("XW-GEN-1")
+def test_what_is_removed_is_gone_whether_it_was_over_or_not(grid: GridUnderTest) -> None:
+    (work,) = grid.submit()
+    grid.grid.datas["mine"] = a_data("mine", owner="alice")
+    grid.ended = {"old-0": "alice", "old-1": "alice"}
+    reply = grid.ask(m.Remove((work, "mine", "old")))
+    assert set(reply["removed"]) == {work, "mine", "old-0", "old-1"}
+    assert {row.uid for row in grid.changes(c.WorkRemoved)} == {work, "old-0", "old-1"}
+    with pytest.raises(UnknownObject):
+        grid.ask(m.Remove(("mine",)))
+
+
+def test_a_removal_of_several_removes_all_or_none(grid: GridUnderTest) -> None:
+    (work,) = grid.submit()
+    for wrong, error in (("nothing", UnknownObject), ("program", AccessDenied)):
+        with pytest.raises(error):
+            grid.ask(m.Remove((work, wrong)))
+        assert grid.status(work) == "WAITING"
+    grid.ended = {"bobs": "bob"}
+    with pytest.raises(AccessDenied):
+        grid.ask(m.Remove((work, "bobs")))
+    assert grid.status(work) == "WAITING"
