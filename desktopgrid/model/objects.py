@@ -280,7 +280,7 @@ class Site:
 class Pilot:
     """A batch job whose payload is our worker. ``verifier`` proves its enrolment secret,
     ``session_verifier`` the key that it chose at first contact; ``deadline_at`` is when an unseen
-    one is given up, ``ends_at`` when a seen one is over.
+    one is given up.
     """
 
     stamp: str
@@ -296,6 +296,7 @@ class Pilot:
     host: Optional[UID] = None
     reason: str = ""
     tasks_done: int = 0
+    ended_at: Optional[datetime] = None
 
 
 @dataclass(frozen=True)

@@ -420,7 +420,7 @@ SITE_KINDS = {
     "gram": HostKind.GRAM,
     "slurm": HostKind.SLURM,
 }
-"""What a host is called that came through such a computing element."""
+"""What a host is called that came through such a computing element; `local` through any other."""
 
 # --- hosts come and go ----------------------------------------------------------------------------
 
@@ -515,7 +515,11 @@ def end_pilot(
         return
     status = after(PILOTS, pilot.status, event)
     pilot = replace(
-        pilot, status=status, reason=clean(reason), tasks_done=pilot.tasks_done + tasks_done
+        pilot,
+        status=status,
+        reason=clean(reason),
+        tasks_done=pilot.tasks_done + tasks_done,
+        ended_at=now,
     )
     grid.pilots[pilot.stamp] = pilot
     out.changes.append(pilot_row(pilot, now))
@@ -548,7 +552,9 @@ def _host_of(grid: Grid, who: Who, hello: m.Hello, now: datetime) -> Host:
         )
     pilot = grid.pilots.get(hello.identity) if hello.kind == "pilot" else None
     if pilot is not None:
-        facts = replace(facts, kind=SITE_KINDS[grid.sites[pilot.site].computing_element].value)
+        site = grid.sites.get(pilot.site)  # its file may have been removed meanwhile
+        door = site.computing_element if site is not None else ""
+        facts = replace(facts, kind=SITE_KINDS.get(door, HostKind.LOCAL).value)
     elif facts.kind != HostKind.DESKTOP.value:
         facts = replace(facts, kind=HostKind.DESKTOP.value)
     known = grid.known_hosts.get(hello.host)

@@ -79,7 +79,7 @@ def _row(result: Result) -> dict[str, Any]:
 def _why(connection: Connection, asked: Reading, uid: str) -> dict[str, Any]:
     found = list(reading.results(connection, (uid,), asked.who))
     if not found:
-        raise UnknownObject.named("work or pilot", uid)
+        return {"sentences": _why_ended_pilot(connection, asked, uid)}
     if len(found) > 1:
         counts: dict[str, int] = {}
         for result in found:
@@ -93,6 +93,16 @@ def _why(connection: Connection, asked: Reading, uid: str) -> dict[str, Any]:
     if result.exit_code is not None:
         said.append(f"Its program ended with exit code {result.exit_code} on host {result.host}.")
     return {"sentences": said}
+
+
+def _why_ended_pilot(connection: Connection, asked: Reading, stamp: str) -> list[str]:
+    page = reading.list_objects(connection, "pilots", asked.who, uids=(stamp,))
+    for row in page.rows:
+        said = [f"Pilot {stamp} at site {row['site']} is {row['status']} as {row['reference']}."]
+        if row["reason"]:
+            said.append(f"{row['reason']}.")
+        return [*said, f"It did {row['tasks_done']} tasks."]
+    raise UnknownObject.named("work or pilot", stamp)
 
 
 def submissions_there(connection: Connection, uids: Sequence[str]) -> dict[str, str]:

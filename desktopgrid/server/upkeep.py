@@ -16,6 +16,8 @@ GRACE = timedelta(minutes=5)
 """
 DATA_PATIENCE = timedelta(days=1)
 """How long a work waits for a data that was announced and does not come."""
+PILOT_MEMORY = timedelta(hours=1)
+"""How long a pilot that has ended is remembered: the caps count those of an hour."""
 WORTH_RECALLING = 1.0
 """Seconds that a host's tasks must last on average before one that waits there is recalled for a
 free host.
@@ -27,6 +29,7 @@ def look_after(grid: Grid, now: datetime, out: Outcome) -> None:
     lose_silent_hosts(grid, now, out)
     end_overdue_tasks(grid, now, out)
     end_overdue_pilots(grid, now, out)
+    forget_ended_pilots(grid, now)
     fail_works_without_data(grid, now, out)
     recall_for_free_hosts(grid, now, out)
     for state in list(grid.scheduler.hosts.values()):
@@ -74,6 +77,14 @@ def end_overdue_pilots(grid: Grid, now: datetime, out: Outcome) -> None:
         end_pilot(
             grid, pilot, PilotEvent.FAILED, "its time was over before it was heard of", now, out
         )
+
+
+def forget_ended_pilots(grid: Grid, now: datetime) -> None:
+    """A pilot that ended long ago, and that no cap counts any more, is in the database alone."""
+    for pilot in list(grid.pilots.values()):
+        ended_at = pilot.ended_at
+        if ended_at is not None and max(ended_at, pilot.submitted_at) + PILOT_MEMORY <= now:
+            del grid.pilots[pilot.stamp]
 
 
 def fail_works_without_data(grid: Grid, now: datetime, out: Outcome) -> None:

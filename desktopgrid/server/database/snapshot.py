@@ -188,6 +188,7 @@ def _pilots(connection: Connection, shard: int) -> list[Pilot]:
             row.host,
             row.reason,
             row.tasks_done,
+            _time(row.ended_at),
         )
         for row in connection.execute(wanted.order_by(pilots.c.number))
     ]

@@ -303,6 +303,23 @@ def test_a_pilot_that_never_makes_contact_is_given_up_at_its_deadline(grid: Grid
     assert [row.status for row in grid.changes(c.PilotUpdated)] == ["Failed"]
 
 
+def test_a_pilot_that_ended_is_forgotten_when_no_cap_counts_it(grid: GridUnderTest) -> None:
+    submit(grid, "p", "q")
+    report(grid, "p", status="Done")
+    grid.after(hours(0.9))
+    upkeep.forget_ended_pilots(grid.grid, grid.now)
+    assert set(grid.grid.pilots) == {"p", "q"}
+    grid.after(hours(0.2))
+    upkeep.forget_ended_pilots(grid.grid, grid.now)
+    assert set(grid.grid.pilots) == {"q"}
+
+
+def test_a_pilot_of_a_site_that_was_removed_is_welcome(grid: GridUnderTest) -> None:
+    submit(grid, "p")
+    grid.grid.sites = {}
+    assert enrol(grid, "p").host.facts.kind == "local"
+
+
 def test_a_pilot_is_explained(grid: GridUnderTest) -> None:
     submit(grid, "p")
     first, second = grid.ask(m.Why("p"), "ada")["sentences"]
