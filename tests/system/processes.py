@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import signal
 import socket
 import sqlite3
@@ -149,22 +150,18 @@ class ServerUnderTest:
 
     def __init__(self, directory: Path, wrapper: Sequence[str] = (), **settings: str) -> None:
         """``settings`` stand under [server], or with a name like limits__max_works elsewhere.
-        ``wrapper`` is a command that each server is started by.
+        ``wrapper`` is a command that each server is started by. A grid that lies there already, as
+        ``directory``/grid, is served on a port of its own.
         """
         self.directory, self.wrapper = directory, tuple(wrapper)
         self.place = directory / "grid"
         self.port = a_port()
-        done = run(
-            SERVER,
-            "init",
-            self.place,
-            "--address=127.0.0.1",
-            f"--port={self.port}",
-            "--name=127.0.0.1",
-        )
-        assert done.returncode == 0, done.stderr
-        self.configure(**{"alive_period": "1 s", "limits__min_free_mib": "0", **settings})
-        (self.place / "sites.d" / "local.conf").write_text(SITE)
+        if not self.place.exists():
+            done = run(SERVER, "init", self.place, "--address=127.0.0.1", "--name=127.0.0.1")
+            assert done.returncode == 0, done.stderr
+            settings = {"alive_period": "1 s", "limits__min_free_mib": "0", **settings}
+            (self.place / "sites.d" / "local.conf").write_text(SITE)
+        self.configure(port=str(self.port), **settings)
         self.home = Home.open(self.place)
         self.source = SERVER
         self._process: Process | None = None
@@ -180,6 +177,7 @@ class ServerUnderTest:
             section, _, key = name.rpartition("__")
             heading = f"[{section or 'server'}]\n"
             assert heading in text
+            text = re.sub(rf"^{key} = .*\n", "", text, flags=re.M)
             text = text.replace(heading, f"{heading}\n{key} = {value}\n", 1)
         path.write_text(text)
 
