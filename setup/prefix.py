@@ -108,6 +108,14 @@ SETS = {
         target="usr/lib/postgresql/15/bin",
         drop="lib(llvm|z3)",  # its compiler of expressions; no query of ours is long enough
     ),
+    # It shows in which order a server syncs and acknowledges.
+    "strace": DebianSet(
+        suite="bookworm",
+        packages=("strace",),
+        variable="GLIDEBRIDGE_STRACE",
+        proof=("usr/bin/strace", "-V"),
+        target="usr/bin/strace",
+    ),
     # For the loops in C that benchmarks hold us against.
     "compiler": DebianSet(
         suite="bookworm",

@@ -24,6 +24,7 @@ class Outputs:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sync_directory(directory.parent)
 
     def mark(self, task: str, sha256: str) -> None:
         """``task`` has uploaded this content: durable when this returns; raises NoRoom."""

@@ -46,6 +46,13 @@ class RawPeer:
         for frame in opened.frames:
             self._take(frame)
 
+    @property
+    def port(self) -> int:
+        """Our end of the connection."""
+        assert isinstance(self.connection, Duplex)
+        port: int = self.connection._stream._socket.getsockname()[1]
+        return port
+
     def send(self, frame: bytes | list[Any]) -> None:
         """Send a frame: as it is, or as JSON."""
         raw = frame if isinstance(frame, bytes) else json.dumps(frame).encode()
