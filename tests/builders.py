@@ -17,7 +17,7 @@ from desktopgrid.model.objects import (
     User,
 )
 from desktopgrid.model.rights import PUBLIC, UserLevel, Who
-from desktopgrid.server import dispatcher, requests
+from desktopgrid.server import dispatcher, hosts, requests
 from desktopgrid.server.scheduler import HostState
 from desktopgrid.server.state import Grid, Outcome, Policy
 from desktopgrid.wire import messages as m
@@ -144,7 +144,7 @@ class GridUnderTest:
             lifetime=lifetime,
         )
         user = self.grid.users[login]
-        return dispatcher.host_arrived(self.grid, who(user), hello, False, self.now, self.out)
+        return hosts.host_arrived(self.grid, who(user), hello, False, self.now, self.out)
 
     def says(self, state: HostState, message: m.Message) -> None:
         """The worker of a host says something."""

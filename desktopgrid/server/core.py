@@ -28,7 +28,7 @@ from desktopgrid.model.errors import (
 )
 from desktopgrid.model.rights import Who
 from desktopgrid.server import changes as c
-from desktopgrid.server import dispatcher, pilots, requests
+from desktopgrid.server import dispatcher, hosts, pilots, requests
 from desktopgrid.server.codec import CODEC
 from desktopgrid.server.journal import Journal
 from desktopgrid.server.state import Grid, Outcome
@@ -135,7 +135,7 @@ class Core:
             peer.exchange.resume(hello.seen)
         if role == WORKER:
             try:
-                state = dispatcher.host_arrived(self.grid, who, hello, known is not None, now, out)
+                state = hosts.host_arrived(self.grid, who, hello, known is not None, now, out)
             except GridError:
                 # A pilot's key is known by now, whatever is wrong with its host.
                 self._commit(None, 0, [], out)

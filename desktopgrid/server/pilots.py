@@ -27,8 +27,8 @@ from desktopgrid.model.lifecycle import (
 from desktopgrid.model.objects import Pilot, Site
 from desktopgrid.model.rights import UserLevel, Who
 from desktopgrid.server import changes as c
-from desktopgrid.server.dispatcher import check_uid, end_pilot, host_left
-from desktopgrid.server.state import Grid, Outcome, clean, pilot_row
+from desktopgrid.server.hosts import end_pilot, host_left
+from desktopgrid.server.state import Grid, Outcome, check_uid, clean, pilot_row
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.proof import is_proved
 

@@ -46,8 +46,9 @@ from desktopgrid.model.rights import (
 )
 from desktopgrid.server import changes as c
 from desktopgrid.server import explain, listing, pilots, submitting
-from desktopgrid.server.dispatcher import check_uid, conclude, end_task, host_left, offer
-from desktopgrid.server.state import Grid, Outcome, clean, timestamp
+from desktopgrid.server.hosts import host_left
+from desktopgrid.server.state import Grid, Outcome, check_uid, clean, timestamp
+from desktopgrid.server.tasks import conclude, end_task, offer
 from desktopgrid.wire import messages as m
 
 Body = dict[str, Any]

@@ -1,8 +1,8 @@
 """What the server keeps in memory: the live objects of its shard, and the rows that decisions about
 them leave behind.
 
-The grid is changed by dispatcher.py, requests.py and upkeep.py alone. It is made at start from what
-the database has, and made again whenever a commit failed.
+The grid is changed by dispatcher.py, requests.py and upkeep.py, and what they call, alone. It is
+made at start from what the database has, and made again whenever a commit failed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from desktopgrid.model.errors import UnknownObject
+from desktopgrid.model.errors import BadRequest, UnknownObject
 from desktopgrid.model.objects import (
     Application,
     Credential,
@@ -232,6 +232,15 @@ LONGEST_TEXT = 1000
 def clean(text: str, longest: int = LONGEST_TEXT) -> str:
     """``text`` of a peer as every database takes it."""
     return text[:longest].replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def check_uid(uid: str) -> str:
+    """``uid`` if it has the form of one; raises BadRequest."""
+    if not 0 < len(uid) <= 64 or not all(
+        ch.isascii() and (ch.isalnum() or ch == "-") for ch in uid
+    ):
+        raise BadRequest(f"{uid[:80]!r} is no UID: 1 to 64 letters, digits and hyphens")
+    return uid
 
 
 def bounded(number: int) -> int:

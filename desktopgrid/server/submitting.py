@@ -28,8 +28,15 @@ from desktopgrid.model.rights import (
     reach_of,
 )
 from desktopgrid.server import changes as c
-from desktopgrid.server.dispatcher import check_uid, offer
-from desktopgrid.server.state import Grid, Outcome, arguments_text, clean, description_text
+from desktopgrid.server.state import (
+    Grid,
+    Outcome,
+    arguments_text,
+    check_uid,
+    clean,
+    description_text,
+)
+from desktopgrid.server.tasks import offer
 from desktopgrid.wire import messages as m
 
 LONGEST_REQUIREMENTS = 4096

@@ -7,8 +7,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from desktopgrid.model.lifecycle import FINAL_PILOTS, PilotEvent, TaskEvent, TaskStatus, WorkEvent
-from desktopgrid.server.dispatcher import conclude, end_pilot, fill, host_left, lose, offer
+from desktopgrid.server.hosts import end_pilot, host_left
 from desktopgrid.server.state import Grid, Outcome
+from desktopgrid.server.tasks import conclude, fill, lose, offer
 from desktopgrid.wire import messages as m
 
 GRACE = timedelta(minutes=5)

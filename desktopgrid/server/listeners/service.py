@@ -39,13 +39,13 @@ from desktopgrid.server.changes import Change, RepliesForgotten
 from desktopgrid.server.core import MOST_BACKLOG, Core, Peer, Recorded
 from desktopgrid.server.database import engine as database
 from desktopgrid.server.database import reading, records
-from desktopgrid.server.dispatcher import offer
 from desktopgrid.server.journal import Journal
 from desktopgrid.server.listeners.clock import utc_now
 from desktopgrid.server.loading import grid_from
 from desktopgrid.server.outputs import Outputs
 from desktopgrid.server.requests import Reading
 from desktopgrid.server.state import Grid, Outcome, Policy
+from desktopgrid.server.tasks import offer
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.exchange import WORKER
 

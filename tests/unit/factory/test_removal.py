@@ -10,7 +10,7 @@ import pytest
 from desktopgrid.model.errors import UnknownObject
 from desktopgrid.model.lifecycle import PilotStatus
 from desktopgrid.model.objects import Site
-from desktopgrid.server import dispatcher
+from desktopgrid.server import hosts
 from desktopgrid.server.scheduler import HostState
 from desktopgrid.wire import messages as m
 from pilot.ce.base import ComputingElementUnavailable
@@ -39,7 +39,7 @@ def makes_contact(world: World, stamp: str) -> HostState:
     # The server knows no hosts that came through a fake door.
     server.grid.sites = {**server.grid.sites, "lal": Site("lal", "condor")}
     who = server.grid.who(server.grid.users["worker"])
-    return dispatcher.host_arrived(server.grid, who, said, False, server.now, server.out)
+    return hosts.host_arrived(server.grid, who, said, False, server.now, server.out)
 
 
 class Time:
@@ -138,5 +138,7 @@ def test_pilots_are_chosen_by_stamp_or_by_site(world: World) -> None:
     assert {pilot.stamp for pilot in choose(world.record, [], "lal")} == set(others)
     assert len(choose(world.record, [], "lal", with_ended=True)) == 3
     assert choose(world.record, [], "cern") == []
+    with pytest.raises(UnknownObject, match="no site 'nowhere'; sites are: cern, lal"):
+        choose(world.record, [], "nowhere")
     with pytest.raises(UnknownObject, match="there is no pilot 'nobody'"):
         choose(world.record, [first, "nobody"], None)

@@ -8,7 +8,7 @@ from desktopgrid.model.errors import AccessDenied, BadRequest
 from desktopgrid.model.lifecycle import WorkStatus
 from desktopgrid.model.rights import UserLevel
 from desktopgrid.server import changes as c
-from desktopgrid.server import dispatcher, upkeep
+from desktopgrid.server import hosts, upkeep
 from desktopgrid.server.scheduler import FAILURES_TO_PAUSE
 from desktopgrid.server.state import Outcome
 from desktopgrid.wire import messages as m
@@ -188,7 +188,7 @@ def test_a_worker_back_after_its_lease_is_registered_again_and_drops_what_is_not
     )  # fmt: skip
     grid.out = Outcome()
     worker = grid.grid.who(grid.grid.users["worker"])
-    dispatcher.host_arrived(grid.grid, worker, hello, True, grid.now, grid.out)
+    hosts.host_arrived(grid.grid, worker, hello, True, grid.now, grid.out)
     assert [said.task for said in grid.pushes(m.Abandon)] == [task.uid]
     assert [said.task for said in grid.pushes(m.Assign)] == [f"{work}.2"]
 

@@ -17,7 +17,7 @@ from desktopgrid.model.errors import (
 from desktopgrid.model.objects import Pilot, Site
 from desktopgrid.model.rights import UserLevel
 from desktopgrid.server import changes as c
-from desktopgrid.server import dispatcher, pilots, upkeep
+from desktopgrid.server import hosts, pilots, upkeep
 from desktopgrid.server.scheduler import HostState
 from desktopgrid.server.state import Outcome
 from desktopgrid.wire import messages as m
@@ -66,7 +66,7 @@ def enrol(grid: GridUnderTest, stamp: str, **fields: Any) -> HostState:
     said = hello(stamp, **fields)
     grid.out = Outcome()
     who = pilots.authenticate(grid.grid, said, NONCE, grid.now, grid.out)
-    return dispatcher.host_arrived(grid.grid, who, said, False, grid.now, grid.out)
+    return hosts.host_arrived(grid.grid, who, said, False, grid.now, grid.out)
 
 
 def status(grid: GridUnderTest, stamp: str) -> str:

@@ -6,8 +6,8 @@ import pytest
 
 from desktopgrid.model.objects import Platform, Site
 from desktopgrid.model.rights import UserLevel
-from desktopgrid.server.dispatcher import offer
 from desktopgrid.server.scheduler import Share
+from desktopgrid.server.tasks import offer
 from desktopgrid.wire import messages as m
 from tests.builders import (
     NOON,
