@@ -14,6 +14,7 @@ from typing import Any
 from desktopgrid.client.grid import Grid
 from desktopgrid.client.replies import field
 from desktopgrid.link.identity import Identity
+from desktopgrid.model.errors import UnknownObject
 from desktopgrid.model.lifecycle import FINAL_PILOTS, PilotStatus
 from desktopgrid.model.objects import new_uid
 from desktopgrid.wire import messages as m
@@ -91,13 +92,20 @@ class PilotRecord:
         limits = (int(queue_limit.total_seconds()), int(wall_time.total_seconds()))
         self._session.ask(m.SubmitPilots(site, verifiers, *limits))
 
-    def pilots(
-        self, stamps: Sequence[str] = (), site: str | None = None, limit: int | None = None
-    ) -> list[RecordedPilot]:
+    def pilots(self, stamps: Sequence[str] = (), site: str | None = None) -> list[RecordedPilot]:
         """The pilots that one may see: all, or those named, or those of ``site``."""
-        where = {"site": site} if site else {}
-        rows = self._grid.objects("pilots", stamps, limit, **where)
-        return [_recorded(row) for row in rows]
+        where: dict[str, Any] = {"site": site} if site else {}
+        return [
+            _recorded(row)
+            for some in (_portions(stamps) if stamps else [()])
+            for row in self._grid.objects("pilots", some, **where)
+        ]
+
+    def check_site(self, site: str) -> None:
+        """Raises UnknownObject where the grid has no such site."""
+        if not list(self._grid.objects("sites", (site,))):
+            known = ", ".join(str(row["uid"]) for row in self._grid.objects("sites")) or "none"
+            raise UnknownObject(f"the grid has no site {site!r}; sites are: {known}")
 
     def tell(self, told: Mapping[str, Told]) -> dict[str, PilotStatus]:
         """Report what sites say, by stamp: the statuses that the grid has now.

@@ -31,6 +31,8 @@ def choose(
     """The pilots that are named, or all of ``site``, the open ones unless ``with_ended``; raises
     UnknownObject.
     """
+    if site is not None:
+        record.check_site(site)
     if not stamps:
         return [pilot for pilot in record.pilots(site=site) if with_ended or not pilot.is_over]
     pilots = {pilot.stamp: pilot for pilot in record.pilots(stamps, site)}

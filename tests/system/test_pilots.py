@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -163,7 +163,7 @@ class Stage:
         return result
 
 
-@contextmanager
+@contextlib.contextmanager
 def a_stage(place: Path, sites: dict[str, str]) -> Iterator[Stage]:
     server = ServerUnderTest(place, alive_period=f"{ALIVE_PERIOD:g} s")
     for name, text in sites.items():
@@ -227,14 +227,16 @@ def job_of(stage: Stage, stamp: str) -> str:
     return pilot.reference.partition("#")[2]
 
 
-def process_of(pool: LoopbackPool, stamp: str) -> int:
-    """The process of a pilot in the pool, by what its job ad says."""
-    for directory in (pool.directory / "execute").glob("dir_*"):
-        if stamp in (directory / ".job.ad").read_text():
-            for entry in Path("/proc").glob("[0-9]*"):
-                command = (entry / "cmdline").read_bytes()
-                if b"pilot.pyz" in command and os.readlink(entry / "cwd") == str(directory):
-                    return int(entry.name)
+def process_of(stamp: str) -> int:
+    """The process of a pilot in a pool: the one whose job's ad has its stamp."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if b"pilot.pyz" not in (entry / "cmdline").read_bytes():
+                continue
+            variables = (entry / "environ").read_bytes().decode().split("\0")
+            ad = dict(text.partition("=")[::2] for text in variables).get("_CONDOR_JOB_AD")
+            if ad and stamp in Path(ad).read_text():
+                return int(entry.name)
     raise AssertionError(f"pilot {stamp} has no process")
 
 
@@ -297,7 +299,7 @@ def test_what_a_pool_takes_back_is_returned_at_once(
     stage.task_on(work, second)
     assert time.monotonic() - started < LEASE / 2
     stage.finish(work, flag)
-    assert stage.recorded(first) == "Aborted"
+    until(lambda: stage.recorded(first) == "Aborted", "the first has taken leave")
     assert "told to go (SIGTERM)" in stage.pilot("why", first).stdout
     # Its secret is used up: the job does not start a second time, and does not stay.
     stage.pilot("status", "--site", "pool")
@@ -305,10 +307,11 @@ def test_what_a_pool_takes_back_is_returned_at_once(
     assert {starts for _, starts in jobs(pool, first)} <= {"1"}
 
 
-def test_the_work_of_a_killed_pilot_is_done_elsewhere(stage: Stage, pool: LoopbackPool) -> None:
+@pytest.mark.feature("XW-PIL-7")
+def test_the_work_of_a_killed_pilot_is_done_elsewhere(stage: Stage) -> None:
     first, second, work, flag = stage.busy_and_idle("pool", "killed")
     started = time.monotonic()
-    os.kill(process_of(pool, first), signal.SIGKILL)
+    os.kill(process_of(first), signal.SIGKILL)
     reason = stage.eventually(first, "Failed")["reason"]
     assert reason.startswith("killed by signal 9 on slot")
     stage.task_on(work, second)
