@@ -52,6 +52,8 @@ def main() -> int:
         "PATH": f"{environment / 'bin'}:{os.environ.get('PATH', os.defpath)}",
         "PYTHONNOUSERSITE": "1",
         "HOME": str(home),
+        # HTCondor goes by the home of the password file, whatever HOME says
+        "_CONDOR_SEC_KNOWN_HOSTS": str(home / "known_hosts"),
         "GLIDEBRIDGE_COMMIT": commit(),
     }
     runner = account.unprivileged()
@@ -104,6 +106,7 @@ def run_as(
     variables = {name: value for name, value in variables.items() if not name.startswith("XDG_")}
     variables |= {
         "HOME": str(home / "home"),
+        "_CONDOR_SEC_KNOWN_HOSTS": str(home / "home" / "known_hosts"),
         "TMPDIR": str(home / "tmp"),
         "USER": runner.name,
         "LOGNAME": runner.name,
