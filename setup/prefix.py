@@ -116,14 +116,6 @@ SETS = {
         proof=("usr/bin/strace", "-V"),
         target="usr/bin/strace",
     ),
-    # It shows that nothing is acknowledged before it is on disk.
-    "strace": DebianSet(
-        suite="bookworm",
-        packages=("strace",),
-        variable="GLIDEBRIDGE_STRACE",
-        proof=("usr/bin/strace", "--version"),
-        target="usr/bin/strace",
-    ),
     # For the loops in C that benchmarks hold us against.
     "compiler": DebianSet(
         suite="bookworm",
