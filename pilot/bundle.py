@@ -19,7 +19,16 @@ ROOT = Path(__file__).resolve().parent.parent
 ENTRY = "pilot.node.cli"
 OURS = ("desktopgrid", "pilot", "cod")
 SHEBANG = b"#!/usr/bin/env python3\n"
-MAIN = b"import sys\n\nfrom pilot.node.cli import pilot_main\n\nsys.exit(pilot_main())\n"
+# Any Python can read this, and say why it is the wrong one.
+MAIN = b"""import sys
+
+if sys.version_info < (3, 9):
+    sys.exit("pilot.pyz needs Python 3.9 or later; " + sys.executable + " is " + sys.version)
+
+from pilot.node.cli import pilot_main
+
+sys.exit(pilot_main())
+"""
 LONG_AGO = (1980, 1, 1, 0, 0, 0)
 MODE = 0o100644 << 16
 

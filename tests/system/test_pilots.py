@@ -195,6 +195,7 @@ def stage(place: Path, pool: LoopbackPool) -> Iterator[Stage]:
         "pool": pool_site(pool, "pool", "wall_time = 2 h"),
         "brief": pool_site(pool, "brief", "idle_time = 2 s"),
         "snakeless": pool_site(pool, "snakeless", "python = /no/such/python3"),
+        "bare": LOCAL_SITE.format(name="bare", more="python = /no/such/python3"),
         "here": LOCAL_SITE.format(name="here", more="max_pilots = 3\nmax_idle = 3"),
         "hasty": LOCAL_SITE.format(name="hasty", more="idle_time = 1 s"),
     }
@@ -334,6 +335,13 @@ def test_a_pool_without_the_site_s_python_is_explained(stage: Stage, pool: Loopb
     assert "/no/such/python3" in stage.pilot("why", stamp).stdout
     # What has failed leaves nothing in the queue.
     until(lambda: not jobs(pool, stamp), "the held job was removed")
+
+
+def test_a_machine_without_the_site_s_python_is_explained(stage: Stage) -> None:
+    (stamp,) = stage.submit("bare")
+    reason = stage.eventually(stamp, "Failed")["reason"]
+    assert reason.startswith("ended with exit code 127; it said: timeout: failed to run command")
+    assert "/no/such/python3" in stage.pilot("why", stamp).stdout
 
 
 @pytest.mark.parametrize("site", ["brief", "hasty"])

@@ -82,3 +82,10 @@ def test_without_an_identity_it_says_so(packed: Path) -> None:
     found = subprocess.run([str(packed)], capture_output=True, text=True)
     assert found.returncode == 2
     assert found.stderr == "pilot: --identity FILE is missing: who is this worker to the grid?\n"
+
+
+def test_a_python_that_is_too_old_is_named() -> None:
+    older = f"import sys; sys.version_info = (3, 6); exec({bundle.MAIN.decode()!r})"
+    done = subprocess.run([sys.executable, "-c", older], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"pilot.pyz needs Python 3.9 or later; {sys.executable} is 3.")
