@@ -2,6 +2,13 @@
 
 from tests.databases import postgresql_url
 from tests.pools import condor_pool, htcondor_prefix, newest_condor_pool
-from tests.real import python39
+from tests.real import python39, strace
 
-__all__ = ["condor_pool", "htcondor_prefix", "newest_condor_pool", "postgresql_url", "python39"]
+__all__ = [
+    "condor_pool",
+    "htcondor_prefix",
+    "newest_condor_pool",
+    "postgresql_url",
+    "python39",
+    "strace",
+]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -19,7 +21,14 @@ def real_part(variable: str, what: str) -> Path:
     if found:
         return Path(found)
     reason = f"{what} is not here: {variable} is not set (`make test` fetches it)"
-    if os.environ.get("GLIDEBRIDGE_REQUIRE_REAL") == "1" and variable not in MAY_BE_MISSING:
+    if variable in MAY_BE_MISSING:
+        pytest.skip(reason)
+    leave_out(reason)
+
+
+def leave_out(reason: str) -> NoReturn:
+    """Skip the test, or fail it where nothing may be left out."""
+    if os.environ.get("GLIDEBRIDGE_REQUIRE_REAL") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
 
@@ -28,3 +37,13 @@ def real_part(variable: str, what: str) -> Path:
 def python39() -> Path:
     """A Python 3.9 interpreter, the oldest that a worker node may have."""
     return real_part("GLIDEBRIDGE_PYTHON39", "Python 3.9")
+
+
+@pytest.fixture(scope="session")
+def strace() -> Path:
+    """strace, where the kernel lets it trace a child."""
+    program = real_part("GLIDEBRIDGE_STRACE", "strace")
+    tried = subprocess.run([program, "-f", "true"], capture_output=True, text=True)
+    if tried.returncode:
+        leave_out(f"strace may not trace here: {tried.stderr.strip()}")
+    return program

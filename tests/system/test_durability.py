@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +20,6 @@ from desktopgrid.link.address import ServerName
 from desktopgrid.link.https import HTTPS
 from desktopgrid.model.objects import ANY_PLATFORM, Description, new_uid
 from desktopgrid.wire.messages import SendData
-from tests.real import real_part
 from tests.system import tracing
 from tests.system.bystander import SQUARE
 from tests.system.peers import RawPeer, submission
@@ -51,18 +49,6 @@ class Acknowledged:
     results: list[tuple[Any, ...]] = field(default_factory=list)
     datas: list[tuple[Any, ...]] = field(default_factory=list)
     outputs: list[tuple[Any, ...]] = field(default_factory=list)
-
-
-@pytest.fixture(scope="module")
-def strace() -> Path:
-    program = real_part("GLIDEBRIDGE_STRACE", "strace")
-    tried = subprocess.run([program, "-f", "true"], capture_output=True, text=True)
-    if tried.returncode:
-        leave_out = (
-            pytest.fail if os.environ.get("GLIDEBRIDGE_REQUIRE_REAL") == "1" else pytest.skip
-        )
-        leave_out(f"strace may not trace here: {tried.stderr.strip()}")
-    return program
 
 
 @pytest.fixture(scope="module")
