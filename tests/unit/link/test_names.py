@@ -113,7 +113,10 @@ def test_what_is_no_head_is_refused(data: bytes) -> None:
         Head.parse(data)
 
 
-@pytest.mark.parametrize("code, kind", sorted(errors.by_code().items()))
+OURS = {code: kind for code, kind in errors.by_code().items() if kind.__module__ == errors.__name__}
+
+
+@pytest.mark.parametrize("code, kind", sorted(OURS.items()))
 def test_a_code_becomes_the_error_that_it_stands_for(
     code: str, kind: type[errors.GridError]
 ) -> None:
