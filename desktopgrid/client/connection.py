@@ -42,14 +42,18 @@ class Connection(Protocol):
     def welcome(self) -> Welcome | None:
         """What the server said last at the door."""
 
+    @property
+    def trouble(self) -> str:
+        """Why there is no connection now; empty where there is one."""
+
     def start(self) -> None:
         """Begin to connect."""
 
     def wait_open(self, timeout: float) -> Welcome:
         """Wait for the door to open; raises what the server refused with, or Unavailable."""
 
-    def say(self, message: Message) -> int:
-        """Say it, now or when the connection is there again; its number."""
+    def say(self, message: Message, may_wait: bool = False) -> int:
+        """Say it, now (soon if it ``may_wait``) or when the connection is there again; its number."""
 
     def close(self, timeout: float = ..., reason: str = ...) -> None:
         """Take leave."""

@@ -341,6 +341,7 @@ class _Connection:
         self._said = 0
         self._lock = threading.Lock()
         self.transfers = _Transfers(grid)
+        self.trouble = ""
         self.welcome: m.Welcome | None = None
 
     def start(self) -> None:
@@ -356,7 +357,7 @@ class _Connection:
             raise Unavailable("it was not started")
         return self.welcome
 
-    def say(self, message: m.Message) -> int:
+    def say(self, message: m.Message, may_wait: bool = False) -> int:
         with self._lock:
             self._said += 1
             sequence = self._said

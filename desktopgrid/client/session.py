@@ -31,6 +31,9 @@ from desktopgrid.model.objects import UID, Description, Result, new_uid
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.codec import to_body
 
+MANY = 16
+"""Questions open at a time from which on a further one need not be sent at once."""
+
 logger = logging.getLogger(__name__)
 
 PATIENCE = 60.0
@@ -119,12 +122,17 @@ class GridSession:
         try:
             return asked.result(self.patience)
         except TimeoutError:
-            raise Unavailable(f"the server has not answered for {self.patience:.0f} s") from None
+            raise self._silence() from None
+
+    def _silence(self) -> Unavailable:
+        trouble = self._link.trouble
+        why = f": {trouble}" if trouble else ""
+        return Unavailable(f"the server has not answered for {self.patience:.0f} s{why}")
 
     def post(self, request: m.Request) -> Future[Reply]:
         """Ask without waiting for the answer, but for room where very many questions are open."""
         if not self._window.acquire(timeout=self.patience):
-            raise Unavailable(f"the server has not answered for {self.patience:.0f} s")
+            raise self._silence()
         future: Future[Reply] = Future()
         future.add_done_callback(lambda _: self._window.release())
         try:
@@ -136,7 +144,8 @@ class GridSession:
 
     def _say(self, request: m.Request, future: Future[Reply]) -> None:
         self.check()
-        sequence = self._link.say(request)
+        # Who has many questions open waits for none of them: they may go out together.
+        sequence = self._link.say(request, len(self._unanswered) >= MANY)
         with self._lock:
             # The answer may have been quicker than we are.
             answer = self._early.pop(sequence, None)

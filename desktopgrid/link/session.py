@@ -129,6 +129,11 @@ class Link:
         return self._connection is not None
 
     @property
+    def trouble(self) -> str:
+        """Why the link is not open now; empty while it is."""
+        return "" if self.is_open else self._trouble
+
+    @property
     def ended(self) -> GridError | None:
         """Why the link gave up for good, if it did."""
         return self._ended

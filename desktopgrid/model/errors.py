@@ -11,6 +11,7 @@
     ├── IllegalTransition         an event that a status does not allow
     ├── ConfigurationError        a file that we read says something we do not understand
     ├── Unavailable               the system cannot answer now; asking again later may help
+    │   └── NoRoom                the server's disk is full
     └── ProtocolError
         ├── LocalProtocolError    we broke the rules of the wire: a bug of ours
         └── RemoteProtocolError   the peer broke them: its connection is closed
@@ -104,6 +105,12 @@ class Unavailable(GridError):
     """The system cannot answer now (no room, no database, no network); nothing was changed."""
 
     code = "unavailable"
+
+
+class NoRoom(Unavailable):
+    """The server's disk has no room for it; nothing was stored."""
+
+    code = "no-room"
 
 
 class ProtocolError(GridError):

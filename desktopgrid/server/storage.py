@@ -15,25 +15,25 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from desktopgrid.model.errors import BadRequest, LimitExceeded, Unavailable, UnknownObject
+from desktopgrid.model.errors import (
+    BadRequest,
+    LimitExceeded,
+    NoRoom,
+    Unavailable,
+    UnknownObject,
+)
 
 MIB = 1 << 20
 CHUNK = 4 * MIB
 """Bytes hashed at a time, and written between two looks at the free space."""
 DIGEST = re.compile(r"[0-9a-f]{64}")
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UPLOAD_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,199}")
-
-
-class NoRoom(Unavailable):
-    """The disk has no room for it; nothing was stored."""
-
-    code = "no-room"
 
 
 class WrongDigest(BadRequest):
@@ -111,6 +111,8 @@ class Store:
             upload = Upload(self, part, descriptor, sha256, size)
             self.check_room(size - upload.offset)
         except BaseException:
+            if not os.fstat(descriptor).st_size:
+                part.unlink(missing_ok=True)
             os.close(descriptor)
             raise
         return upload
@@ -135,8 +137,18 @@ class Store:
     def stale(self, before: float) -> Iterator[str]:
         """The uploads that nobody has written to since ``before`` (seconds since the epoch)."""
         for path in self._partial.iterdir():
-            if path.stat().st_mtime < before:
-                yield path.name
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < before:
+                    yield path.name
+
+    def sweep(self, before: float) -> int:
+        """Throw away the uploads that nobody has gone on with since ``before``; how many."""
+        count = 0
+        for name in self.stale(before):
+            with suppress(Unavailable, FileNotFoundError):
+                self.discard(name)
+                count += 1
+        return count
 
     def check_room(self, wanted: int) -> None:
         """Raise NoRoom if ``wanted`` more bytes would leave the disk less than it must have."""

@@ -14,13 +14,14 @@ from desktopgrid.model.errors import (
     BadRequest,
     GridError,
     LimitExceeded,
+    NoRoom,
     NotAuthenticated,
     Unavailable,
     UnknownObject,
 )
 from desktopgrid.server.listeners import files, link, login, poll
 from desktopgrid.server.listeners.service import Service
-from desktopgrid.server.storage import NoRoom, Store
+from desktopgrid.server.storage import Store
 from desktopgrid.wire.messages import MAX_FRAME
 
 logger = logging.getLogger(__name__)

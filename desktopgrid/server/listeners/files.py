@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -33,10 +36,14 @@ if TYPE_CHECKING:
     from desktopgrid.server.listeners.service import Service
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 OFFSET = "Upload-Offset"
 CHUNK = 1 << 20
 LONGEST_OUTPUT = 1 << 40
+UPLOADS_KEPT = 2 * 86_400.0
+"""Seconds for which an upload that broke off can be gone on with."""
+SWEEP_PERIOD = 3_600.0
 RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -159,6 +166,15 @@ async def get_output(request: web.Request) -> web.StreamResponse:
             if result["work"] == work and output["name"] == name:
                 return _content(request, output["sha256"])
     raise UnknownObject(f"work {work} has no output {name!r} that you may see")
+
+
+async def sweep(service: Service, store: Store) -> None:
+    """Throw away, now and then, what was never uploaded to its end."""
+    while True:
+        count = await _in_thread(service, store.sweep, time.time() - UPLOADS_KEPT)
+        if count:
+            logger.info("Threw away %d uploads that nobody went on with", count)
+        await asyncio.sleep(SWEEP_PERIOD)
 
 
 # --- contents -------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ from desktopgrid.server.changes import Change, RepliesForgotten
 from desktopgrid.server.core import MOST_BACKLOG, Core, Peer, Recorded
 from desktopgrid.server.database import engine as database
 from desktopgrid.server.database import reading, records
+from desktopgrid.server.database.lookup import Lookup
 from desktopgrid.server.journal import Journal
 from desktopgrid.server.listeners.clock import utc_now
 from desktopgrid.server.loading import grid_from
@@ -87,6 +88,7 @@ class Service:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_judging = False
         self._writer: Connection | None = None
+        self._lookup = Lookup(engine) if engine.dialect.name == "sqlite" else None
         self._room = asyncio.Event()
         self._room.set()
         self._is_stopping = False
@@ -231,6 +233,8 @@ class Service:
         for pool in (self._readers, self.files, self._hashers, self._judges):
             pool.shutdown(wait=False)
         self._matcher.close()
+        if self._lookup is not None:
+            self._lookup.close()
 
     async def _look_after(self) -> None:
         while True:
@@ -345,9 +349,9 @@ class Service:
         ]
         if not uids:
             return {}
-        if self.engine.dialect.name == "sqlite":
-            # A look-up by key in a file that is mapped anyway: handing it to a thread takes longer.
-            return self._ask_owners(uids)
+        if self._lookup is not None:
+            # By key, in a file that is at hand: handing it to a thread would take longer.
+            return self._lookup.owners_of_submissions(uids)
         return await self.in_thread(self._readers, self._ask_owners, uids)
 
     async def _answer(

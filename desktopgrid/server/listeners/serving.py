@@ -21,6 +21,7 @@ from desktopgrid.server.database import engine as database
 from desktopgrid.server.database.upgrading import upgrade
 from desktopgrid.server.home import Home, write_private
 from desktopgrid.server.listeners.app import build
+from desktopgrid.server.listeners.files import sweep
 from desktopgrid.server.listeners.service import Service
 from desktopgrid.server.outputs import Outputs
 from desktopgrid.server.state import Policy
@@ -99,6 +100,7 @@ async def _serve(home: Home, on_ready: Callable[[str], None]) -> int:
         outputs = Outputs(home.datas / "outputs")
         service = Service(socket.gethostname(), engine, policy_of(home), home.caps, outputs)
         await service.start()
+        service.spawn(sweep(service, store))
         runner = web.AppRunner(
             build(service, store), access_log=None, handle_signals=False, shutdown_timeout=5.0
         )
