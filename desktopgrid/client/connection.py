@@ -53,7 +53,7 @@ class Connection(Protocol):
         """Wait for the door to open; raises what the server refused with, or Unavailable."""
 
     def say(self, message: Message, may_wait: bool = False) -> int:
-        """Say it, now (soon if it ``may_wait``) or when the connection is there again; its number."""
+        """Say it now, soon if it ``may_wait``, or when there is a connection again; its number."""
 
     def close(self, timeout: float = ..., reason: str = ...) -> None:
         """Take leave."""
