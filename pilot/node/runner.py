@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Callable, Protocol
 
-from desktopgrid.model.errors import GridError, Unavailable
+from desktopgrid.model.errors import GridError, NoRoom, NotAuthenticated, Unavailable
 from desktopgrid.wire import messages as m
 from pilot.node import processes
 from pilot.node.cache import Cache
@@ -232,13 +232,20 @@ class Runner:
         self._try(lambda: get(path, target, file.sha256, file.size, self._look_up))
 
     def _try(self, transfer: Callable[[], None]) -> None:
-        """Do ``transfer``, again if need be: while the server is away for as long as it takes."""
-        refusals = 0
+        """Do ``transfer``, again if need be: while the server is away, or has no room, for as long
+        as it takes.
+        """
+        refusals, has_waited = 0, False
         while True:
             try:
                 transfer()
                 return
-            except Unavailable as error:
+            except NoRoom as error:
+                if not has_waited:
+                    logger.warning("Waiting with an output: %s", error)
+                has_waited = True
+            # The server may be back, and not know the session before our link is.
+            except (Unavailable, NotAuthenticated) as error:
                 refusals += self.owner.is_open()
                 if refusals >= MAX_TRANSFERS:
                     raise CouldNotRun(f"{error} ({refusals} times)") from error

@@ -222,7 +222,11 @@ class ServerUnderTest:
 
     def _has_come_up(self) -> bool:
         assert self.process.is_running, self.log[-2000:]
-        return self.home.address_file.exists()
+        return self.seen(self.home.address_file).exists()
+
+    def seen(self, path: Path) -> Path:
+        """Where we find what the server calls ``path``."""
+        return path
 
     @property
     def address(self) -> str:
@@ -250,10 +254,13 @@ class ServerUnderTest:
 
     def worker(self, name: str, slots: int = 2, identity: Path | None = None) -> Process:
         """A worker in its directory ``name``, which an earlier one may have left."""
+        if identity is None:
+            identity = self.directory / f"{name}.identity"
+            self.identity(self.home.worker_identity).write(identity)
         return self._start(
             [
                 *(sys.executable, "-c", HASTY.format(main="main"), "console"),
-                *("--identity", str(identity or self.home.worker_identity)),
+                *("--identity", str(identity)),
                 *("--dir", str(self.directory / name), "--slots", str(slots)),
             ],
             self.directory / f"{name}.log",
@@ -302,7 +309,8 @@ class ServerUnderTest:
 
     def rows(self, question: str, *values: Any) -> list[tuple[Any, ...]]:
         """What the database answers; the server may have it open."""
-        connection = sqlite3.connect(f"file:{self.home.database}?mode=ro", uri=True, timeout=30)
+        database = self.seen(self.home.database)
+        connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)
         try:
             return connection.execute(question, values).fetchall()
         finally:

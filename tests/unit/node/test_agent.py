@@ -11,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from desktopgrid.model.errors import AccessDenied, LimitExceeded, NotAuthenticated, Unavailable
+from desktopgrid.model.errors import (
+    AccessDenied,
+    LimitExceeded,
+    NoRoom,
+    NotAuthenticated,
+    Unavailable,
+)
 from desktopgrid.wire import messages as m
 from pilot.node import agent as module
 from pilot.node import runner
@@ -269,12 +275,29 @@ def test_transfers_are_tried_again_while_the_server_is_away(a_node: Start) -> No
     assert node.finished().outcome == "completed"
 
 
-def test_a_server_that_has_no_room_fails_the_task_in_the_end(a_node: Start) -> None:
+def test_a_server_that_cannot_although_it_is_there_fails_the_task_in_the_end(
+    a_node: Start,
+) -> None:
     node = a_node().start()
-    node.link.transfers.trouble = [Unavailable("disk full")] * 30
+    node.link.transfers.trouble = [Unavailable("broken disk")] * 30
     node.give("exit 0")
     ended = node.finished()
-    assert (ended.outcome, ended.reason) == ("failed", "disk full (10 times)")
+    assert (ended.outcome, ended.reason) == ("failed", "broken disk (10 times)")
+
+
+def test_room_on_the_server_is_waited_for(a_node: Start) -> None:
+    node = a_node().start()
+    node.link.transfers.trouble = [NoRoom("disk full")] * 30
+    node.give("touch new")
+    assert node.finished().outcome == "completed"
+
+
+def test_a_server_that_is_back_before_our_session_is_waited_for(a_node: Start) -> None:
+    node = a_node().start()
+    node.link.is_open = False
+    node.link.transfers.trouble = [NotAuthenticated("the ticket is not that of a session")] * 30
+    node.give("touch new")
+    assert node.finished().outcome == "completed"
 
 
 def test_an_upload_that_is_refused_fails_the_task(a_node: Start, tmp_path: Path) -> None:

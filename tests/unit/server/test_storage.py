@@ -9,8 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from desktopgrid.model.errors import BadRequest, LimitExceeded, Unavailable, UnknownObject
-from desktopgrid.server.storage import Files, NoRoom, Store, WrongDigest
+from desktopgrid.model.errors import (
+    BadRequest,
+    LimitExceeded,
+    NoRoom,
+    Unavailable,
+    UnknownObject,
+)
+from desktopgrid.server.storage import Files, Store, WrongDigest
 
 CONTENT = bytes(range(256)) * 40
 
@@ -258,7 +264,8 @@ def test_uploads_that_nobody_goes_on_with_are_found(store):
     modified = (store.directory / "partial" / "part").stat().st_mtime
     assert list(store.stale(modified)) == []
     assert list(store.stale(modified + 1)) == ["part"]
-    store.discard("part")
+    assert store.sweep(modified) == 0
+    assert store.sweep(modified + 1) == 1
     assert list(store.stale(modified + 1)) == []
 
 
