@@ -76,8 +76,20 @@ def on_finished(
         raise BadRequest(
             f"{said.outcome[:40]!r} is no outcome; outcomes are {', '.join(OUTCOMES)}"
         ) from None
+    _check_size(said)
     settle(grid, state, task, said, now, out)
     fill(grid, state, now, out)
+
+
+def _check_size(said: m.Finished) -> None:
+    """Raises BadRequest if a result is larger than the protocol allows: it would not fit into a
+    message to its user.
+    """
+    if max(len(said.stdout), len(said.stderr)) > m.MAX_INLINE:
+        raise BadRequest(f"of standard output and error at most {m.MAX_INLINE} bytes are said")
+    names = sum(len(output.name.encode("utf-8", "replace")) for output in said.outputs)
+    if len(said.outputs) > m.MAX_OUTPUTS or names > m.MAX_NAMES:
+        raise BadRequest(f"a task has at most {m.MAX_OUTPUTS} outputs")
 
 
 def _completed(

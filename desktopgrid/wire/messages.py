@@ -21,6 +21,10 @@ MAX_INLINE = 64 << 10
 outputs.
 """
 
+MAX_OUTPUTS = 2_000
+MAX_NAMES = 512 << 10
+"""Outputs of a task, and the bytes that the list of them may take in a message."""
+
 MAX_WORKS = 2_000
 """Works in one submission message; a client splits longer sweeps."""
 

@@ -15,6 +15,7 @@ from typing import Callable, Protocol
 
 from desktopgrid.model.errors import GridError, NoRoom, NotAuthenticated, Unavailable
 from desktopgrid.wire import messages as m
+from desktopgrid.wire.messages import MAX_NAMES, MAX_OUTPUTS
 from pilot.node import processes
 from pilot.node.cache import Cache
 from pilot.node.errors import BrokenOff, CouldNotRun, UnusableInput
@@ -31,9 +32,6 @@ CHUNK = 1 << 20
 MAX_TRANSFERS = 10
 """Times that a transfer is tried while the server is there and says that it cannot."""
 PAUSE = 1.0
-MAX_OUTPUTS = 2_000
-MAX_NAMES = 512 << 10
-"""Bytes that the list of outputs may take in a message."""
 UNPACK_SHARE = 2
 """An env without a disk limit may take one part in so many of the free disk."""
 

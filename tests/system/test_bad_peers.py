@@ -14,6 +14,7 @@ import pytest
 from desktopgrid.link.address import ServerName
 from desktopgrid.link.duplex import Duplex
 from desktopgrid.link.errors import ConnectionLost
+from desktopgrid.link.https import HTTPS
 from desktopgrid.link.transfer import login
 from desktopgrid.model.errors import (
     AccessDenied,
@@ -23,7 +24,7 @@ from desktopgrid.model.errors import (
     RequirementRefused,
 )
 from desktopgrid.model.objects import ANY_PLATFORM, Description, new_uid
-from desktopgrid.wire.messages import MAX_FRAME, SendUser
+from desktopgrid.wire.messages import MAX_FRAME, SendData, SendUser
 from desktopgrid.wire.proof import new_secret
 from tests.system.bystander import Bystander
 from tests.system.peers import FACTS, RawPeer, refused_hello, submission
@@ -322,3 +323,78 @@ def test_a_name_is_good_for_one_work(
     peer.say("cancel", 11, {"works": [sweep["uid"]]})
     assert peer.answer(11)[0] == "reply"
     bystander.works()
+
+
+# --- transfers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("PUT", "", {"Content-Range": "bytes 5-9/20"}, 409),
+        ("PUT", "", {"Content-Range": "bytes 0-9/21"}, 400),
+        ("PUT", "", {"Content-Range": "bytes 0-9"}, 400),
+        ("PUT", "", {"Content-Range": "bytes -1-9/20"}, 400),
+        ("PUT", "", {"Content-Range": f"bytes 0-{HUGE}/{HUGE}"}, 400),
+        ("PUT", "", {"Content-Length": "1000"}, 413),
+        ("PUT", "x", {}, 404),
+        ("GET", "", {}, 404),
+        ("GET", "/../../server.key", {}, 404),
+        ("GET", "/..%2f..%2fserver.key", {}, 404),
+        ("DELETE", "", {}, 405),
+        ("GET", "", {"Authorization": "Ticket wrong"}, 401),
+        ("GET", "", {"Authorization": "Basic YWRtaW46YWRtaW4="}, 401),
+        ("PUT", "", {"Authorization": ""}, 401),
+    ],
+)
+def test_a_bad_transfer_is_refused(
+    server: ServerUnderTest,
+    bystander: Bystander,
+    method: str,
+    path: str,
+    headers: dict[str, str],
+    status: int,
+) -> None:
+    grid, uid = bystander.grid, new_uid()
+    grid.session.ask(SendData(uid, "some", "0" * 64, 20))
+    connection = HTTPS(ServerName.parse(server.address), server.identity().ca, None, DEADLINE)
+    given = {"Authorization": f"Ticket {grid.session.welcome.ticket}", **headers}
+    body = b"x" * int(given.setdefault("Content-Length", "10" if method == "PUT" else "0"))
+    connection.putrequest(method, f"/v1/datas/{uid}{path}")
+    for name, value in given.items():
+        connection.putheader(name, value)
+    connection.endheaders(body or None)
+    response = connection.getresponse()
+    said = json.loads(response.read())
+    connection.close()
+    assert response.status == status, said
+    assert said["code"]
+    assert said["reason"]
+    assert server.rows("SELECT is_available FROM datas WHERE uid = ?", uid) == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "length"),
+    [
+        ("bytes=0-9", 206, 10),
+        ("bytes=-5", 206, 5),
+        ("bytes=15-100", 206, 5),
+        ("bytes=20-", 416, 0),
+        ("bytes=9-0", 416, None),
+        ("bytes=a-b", 416, None),
+        ("lines=1-2", 416, None),
+    ],
+)
+def test_a_range_is_given_or_refused(
+    server: ServerUnderTest, bystander: Bystander, wanted: str, status: int, length: int | None
+) -> None:
+    uid = bystander.grid.send_data(b"y" * 20, "some").uid
+    connection = HTTPS(ServerName.parse(server.address), server.identity().ca, None, DEADLINE)
+    connection.putrequest("GET", f"/v1/datas/{uid}")
+    connection.putheader("Authorization", f"Ticket {bystander.grid.session.welcome.ticket}")
+    connection.putheader("Range", wanted)
+    connection.endheaders()
+    response = connection.getresponse()
+    content = response.read()
+    connection.close()
+    assert (response.status, length in (None, len(content))) == (status, True)
