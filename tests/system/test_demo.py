@@ -85,13 +85,17 @@ def test_a_demo_that_is_interrupted_cleans_up(picture: Path, place: Path) -> Non
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
-    assert not list(place.glob("demo-*"))
-    left = [
+    until(lambda: not list(place.glob("demo-*")), "its directory is gone")
+    until(lambda: not left_of(place), "its processes are gone")
+
+
+def left_of(place: Path) -> list[str]:
+    """The processes that still name ``place``."""
+    return [
         pid.name
         for pid in Path("/proc").iterdir()
         if pid.name.isdigit() and int(pid.name) != os.getpid() and str(place) in command_of(pid)
     ]
-    assert not left
 
 
 def command_of(process: Path) -> str:
