@@ -145,7 +145,7 @@ class Core:
         peer.last_heard_at = now
         welcome = m.Welcome(
             resumed=known is not None,
-            seen=peer.exchange.acknowledged if known is not None else 0,
+            seen=self._seen(peer, out) if known is not None else 0,
             alive_period=self.grid.policy.alive_period,
             ticket=peer.ticket,
             user=self.grid.users[who.user].login,
@@ -153,6 +153,17 @@ class Core:
         )
         self._commit(None, 0, [], out)
         return peer, welcome
+
+    def _seen(self, peer: Peer, out: Outcome) -> int:
+        """What ``peer`` need not say again: of a client's questions those whose answers it has. For
+        the others it would not know what to ask for, should this server be killed now.
+        """
+        seen = peer.exchange.acknowledged
+        if peer.kind == CLIENT:
+            self._forget_acknowledged(peer, out)
+            if peer.records:
+                seen = min(seen, peer.records[0][1] - 1)
+        return seen
 
     def _authenticate(self, hello: m.Hello, nonce: str, now: datetime, out: Outcome) -> Who:
         if hello.kind == "pilot":

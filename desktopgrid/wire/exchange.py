@@ -76,6 +76,7 @@ class Exchange:
         "_bytes",
         "_codec",
         "_last",
+        "_told",
         "_unsent",
         "_waiting",
         "acknowledged",
@@ -105,6 +106,7 @@ class Exchange:
         """The last number heard, or None where any number may be the first."""
         self.acknowledged = 0
         """The last number of the peer's whose effects are durable: what our frames acknowledge."""
+        self._told = 0
         self.is_ack_due = False
 
     def __repr__(self) -> str:
@@ -155,11 +157,15 @@ class Exchange:
     def frame(self) -> bytes | None:
         """The next frame to send: as many unsent messages as fit, and what we acknowledge; None if
         there is nothing to say.
+
+        Where one frame does not hold all, the last one acknowledges: whoever has the acknowledgement
+        of a question must not lack the answer when the connection breaks in between.
         """
         if not self._unsent:
             if not self.is_ack_due:
                 return None
             self.is_ack_due = False
+            self._told = self.acknowledged
             return frame_of(self.acknowledged, ())
         size = 64
         chosen: list[bytes] = []
@@ -170,8 +176,10 @@ class Exchange:
                 break
             chosen.append(encoded)
         self._unsent -= len(chosen)
-        self.is_ack_due = False
-        return frame_of(self.acknowledged, chosen)
+        if not self._unsent:
+            self.is_ack_due = False
+            self._told = self.acknowledged
+        return frame_of(self._told, chosen)
 
     def receive(self, frame: bytes) -> list[tuple[int, m.Message]]:
         """The new messages in ``frame``, in order, with their numbers; raises RemoteProtocolError,
@@ -227,7 +235,7 @@ class Exchange:
         ours again from the first one kept.
         """
         self.received = None
-        self.acknowledged = 0
+        self.acknowledged = self._told = 0
         self.is_ack_due = False
         self._unsent = len(self._waiting)
 

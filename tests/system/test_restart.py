@@ -267,6 +267,22 @@ def _if_forgotten(server: ServerUnderTest, session: str) -> RawPeer | None:
     return None
 
 
+def test_what_is_answered_and_not_heard_is_asked_again(server: ServerUnderTest) -> None:
+    """Else a server that is killed right after the welcome would leave nobody who asks."""
+    peer = RawPeer(server.identity())
+    for number in (1, 2, 3):
+        peer.say("stats", number, {}, acknowledging=min(number - 1, 1))
+        peer.answer(number)
+    peer.cut()
+    again = RawPeer(server.identity(), session=peer.session, seen=1)
+    assert again.welcome.resumed
+    assert again.welcome.seen == 1
+    again.say("stats", 4, {})
+    assert again.answer(4)[0] == "reply"
+    assert [body["to"] for verb, _, body in again.heard if verb == "reply"] == [2, 3, 4]
+    again.close()
+
+
 def test_nobody_else_is_given_an_answer_that_is_on_record(
     server: ServerUnderTest, grid: Grid
 ) -> None:

@@ -84,6 +84,22 @@ def test_an_acknowledgement_travels_with_the_next_message() -> None:
     assert server.frame() is None
 
 
+def test_who_has_an_acknowledgement_has_all_that_was_said_before_it() -> None:
+    """A question that is acknowledged is not asked again, so its answer must not be missing."""
+    client, server = Exchange(CLIENT, SERVER, STDLIB), Exchange(SERVER, CLIENT, CODEC)
+    client.say(m.Stats())
+    pass_on(client, server)
+    for number in range(3):
+        server.say(m.Reply(1, {"long": "x" * 900_000, "number": number}))
+    frames = [frame_from(server) for _ in range(3)]
+    assert [CODEC.split(frame)[0] for frame in frames] == [0, 0, 1]
+    for frame in frames[:2]:
+        client.receive(frame)
+        assert client.unacknowledged == 1
+    client.receive(frames[2])
+    assert client.unacknowledged == 0
+
+
 def test_what_is_not_durable_is_not_acknowledged() -> None:
     worker, server = a_worker(), a_server()
     for n in (1, 2):
