@@ -158,8 +158,8 @@ class Exchange:
         """The next frame to send: as many unsent messages as fit, and what we acknowledge; None if
         there is nothing to say.
 
-        Where one frame does not hold all, the last one acknowledges: whoever has the acknowledgement
-        of a question must not lack the answer when the connection breaks in between.
+        Where one frame does not hold all, the last one acknowledges: whoever has a question
+        acknowledged must not lack its answer when the connection breaks in between.
         """
         if not self._unsent:
             if not self.is_ack_due:

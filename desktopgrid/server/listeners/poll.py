@@ -94,7 +94,7 @@ class PollLink:
             async with asyncio.timeout(LONGEST_WAIT):
                 await self._turns.wait_for(lambda: self._done == mine - 1)
             try:
-                if frame:
+                if frame and not self.is_closed:
                     await self._handle(frame)
                 if not self.frames and not self.is_closed and mine == self._newest:
                     self._news.clear()
