@@ -160,9 +160,9 @@ def bring_home(result: str, copy: Path, checkout: Path, account: Account) -> Non
     # Read by the account: a link planted there shows no more than the account may see.
     reader = account.popen_arguments()
     done = subprocess.run(["cat", "--", copy / result], capture_output=True, **reader)
-    if done.returncode:
-        return
     target = checkout / result
+    if done.returncode or (target.is_file() and target.read_bytes() == done.stdout):
+        return
     owner = checkout.stat()
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.part")
