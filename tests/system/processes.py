@@ -148,10 +148,16 @@ class ServerUnderTest:
     the server again.
     """
 
-    def __init__(self, directory: Path, wrapper: Sequence[str] = (), **settings: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        wrapper: Sequence[str] = (),
+        source: str = SERVER,
+        **settings: str,
+    ) -> None:
         """``settings`` stand under [server], or with a name like limits__max_works elsewhere.
-        ``wrapper`` is a command that each server is started by. A grid that lies there already, as
-        ``directory``/grid, is served on a port of its own.
+        ``wrapper`` is a command that each server is started by, ``source`` what it runs. A grid that
+        lies there already, as ``directory``/grid, is served on a port of its own.
         """
         self.directory, self.wrapper = directory, tuple(wrapper)
         self.place = directory / "grid"
@@ -163,7 +169,7 @@ class ServerUnderTest:
             (self.place / "sites.d" / "local.conf").write_text(SITE)
         self.configure(port=str(self.port), **settings)
         self.home = Home.open(self.place)
-        self.source = SERVER
+        self.source = source
         self._process: Process | None = None
         self._started: list[Process] = []
         self._grids: list[Grid] = []

@@ -28,15 +28,21 @@ from desktopgrid.wire.messages import MAX_FRAME, SendData, SendUser
 from desktopgrid.wire.proof import new_secret
 from tests.system.bystander import Bystander
 from tests.system.peers import FACTS, RawPeer, refused_hello, submission
-from tests.system.processes import DEADLINE, ServerUnderTest, a_grid
+from tests.system.processes import DEADLINE, SERVER, ServerUnderTest, a_grid
 
+HURRIED = f"""
+from desktopgrid.server.listeners import link
+link.HELLO_PATIENCE = 1.0
+{SERVER}
+"""
 HUGE = 10**30
 LONG = 1 << 63
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerUnderTest]:
-    with a_grid(tmp_path_factory.mktemp("grid"), alive_period="5 s") as server:
+    place = tmp_path_factory.mktemp("grid")
+    with a_grid(place, source=HURRIED, alive_period="5 s") as server:
         server.worker("worker")
         yield server
 
@@ -190,7 +196,6 @@ def test_an_unbelievable_host_is_refused(server: ServerUnderTest, hello: dict[st
 
 
 def test_who_says_nothing_is_told_to_go(server: ServerUnderTest) -> None:
-    """The handshake has 10 seconds."""
     duplex = Duplex.open(ServerName.parse(server.address), server.identity().ca, None, DEADLINE)
     began = time.monotonic()
     heard = b""

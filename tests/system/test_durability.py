@@ -60,8 +60,8 @@ def traced(
     def run(source: str) -> tuple[Trace, Acknowledged]:
         directory = tmp_path_factory.mktemp("grid")
         log = directory / "trace"
-        server = ServerUnderTest(directory, tracing.command(strace, log), alive_period="60 s")
-        server.source = source
+        command = tracing.command(strace, log)
+        server = ServerUnderTest(directory, command, source, alive_period="60 s")
         try:
             server.start()
             acknowledged = exercise(server)

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 FILES_BESIDE_CONNECTIONS = 512
 """Files that the server has open beside its connections: database, datas, logs."""
 BACKLOG = 4096
+LAST_PATIENCE = 1.0
+"""Seconds that a connection gets to close, once all that was in flight has come to its end."""
 SWITCH_INTERVAL = 0.0005
 """Seconds for which a thread may keep the interpreter. The journal's writer takes it once a row;
 with the default of 5 ms a busy event loop would stretch a commit of 100 rows to half a second.
@@ -102,7 +104,10 @@ async def _serve(home: Home, on_ready: Callable[[str], None]) -> int:
         await service.start()
         service.spawn(sweep(service, store))
         runner = web.AppRunner(
-            build(service, store), access_log=None, handle_signals=False, shutdown_timeout=5.0
+            build(service, store),
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=LAST_PATIENCE,
         )
         await runner.setup()
         site, port = await _open_port(runner, home)
