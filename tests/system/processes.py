@@ -156,8 +156,8 @@ class ServerUnderTest:
         **settings: str,
     ) -> None:
         """``settings`` stand under [server], or with a name like limits__max_works elsewhere.
-        ``wrapper`` is a command that each server is started by, ``source`` what it runs. A grid that
-        lies there already, as ``directory``/grid, is served on a port of its own.
+        ``wrapper`` is a command that each server is started by, ``source`` what it runs. A grid
+        that lies there already, as ``directory``/grid, is served on a port of its own.
         """
         self.directory, self.wrapper = directory, tuple(wrapper)
         self.place = directory / "grid"
