@@ -26,8 +26,12 @@ UID = str
 
 
 def new_uid() -> UID:
-    """A name that nobody else has."""
-    return uuid.uuid4().hex
+    """A name that nobody else has: a UUID of version 6 (RFC 9562, 5.6) without hyphens.
+
+    It begins with the time, so that databases find what was made together in one place.
+    """
+    ticks = f"{uuid.uuid1(node=0, clock_seq=0).time:015x}"
+    return f"{ticks[:12]}6{ticks[12:]}{uuid.uuid4().hex[16:]}"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ made at start from what the database has, and made again whenever a commit faile
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -234,11 +234,12 @@ def clean(text: str, longest: int = LONGEST_TEXT) -> str:
     return text[:longest].replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
+_UID_FORM = re.compile("[0-9A-Za-z-]{1,64}")
+
+
 def check_uid(uid: str) -> str:
     """``uid`` if it has the form of one; raises BadRequest."""
-    if not 0 < len(uid) <= 64 or not all(
-        ch.isascii() and (ch.isalnum() or ch == "-") for ch in uid
-    ):
+    if _UID_FORM.fullmatch(uid) is None:
         raise BadRequest(f"{uid[:80]!r} is no UID: 1 to 64 letters, digits and hyphens")
     return uid
 
@@ -258,14 +259,12 @@ _encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 
 def description_text(description: Description) -> str:
     """``description`` as it stands in the database: its fields but those at their default."""
-    return json.dumps(
-        {
-            name: getattr(description, name)
-            for name, field_ in Description.__dataclass_fields__.items()
-            if getattr(description, name) != field_.default
-        },
-        separators=(",", ":"),
-    )
+    said = {
+        name: getattr(description, name)
+        for name, field_ in Description.__dataclass_fields__.items()
+        if getattr(description, name) != field_.default
+    }
+    return _encode(said).decode()
 
 
 def arguments_text(arguments: tuple[str, ...]) -> str:

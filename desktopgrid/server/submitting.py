@@ -4,7 +4,9 @@ are given at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -42,6 +44,10 @@ from desktopgrid.wire import messages as m
 LONGEST_REQUIREMENTS = 4096
 LONGEST_ARGUMENTS = 128 << 10
 MOST_CORES = 4096
+MOST_REMEMBERED = 2048
+"""Bytes of a description that is remembered."""
+
+_encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 
 
 def submit(
@@ -52,7 +58,7 @@ def submit(
     """
     names = _names(asked)
     application = _application(grid, who, asked.description.get("application"))
-    description = describe(asked.description, application.uid)
+    description, text = described(asked.description, application.uid)
     missing = _check_datas(grid, who, description, application.rights)
     _check_bags(grid, who, description)
     if len(grid.works) + len(names) > grid.policy.max_open_works:
@@ -77,7 +83,7 @@ def submit(
                 description.label,
                 description.session,
                 description.group,
-                description_text(description),
+                text,
                 application.rights,
                 now.timestamp(),
             )
@@ -157,6 +163,22 @@ def _application(grid: Grid, who: Who, name: Any) -> Application:
     ):
         raise AccessDenied(f"you may not run application {name!r}")
     return application
+
+
+def described(fields: dict[str, Any], application: str) -> tuple[Description, str]:
+    """The description that these fields make, and its text; see :func:`describe`.
+
+    Who submits works one by one says the same of each: it is looked at once.
+    """
+    said = _encode(fields)
+    look = _described if len(said) <= MOST_REMEMBERED else _described.__wrapped__
+    return look(said, application)
+
+
+@lru_cache(maxsize=1024)
+def _described(fields: bytes, application: str) -> tuple[Description, str]:
+    description = describe(msgspec.json.decode(fields), application)
+    return description, description_text(description)
 
 
 def describe(fields: dict[str, Any], application: str) -> Description:
