@@ -14,6 +14,7 @@ from desktopgrid.model.objects import (
     Data,
     Facts,
     Site,
+    Submitted,
     User,
 )
 from desktopgrid.model.rights import PUBLIC, UserLevel, Who
@@ -101,6 +102,8 @@ class GridUnderTest:
         self.out = Outcome()
         self.ended: dict[str, str] = {}
         """Works that are over, with their owners, as the database would tell."""
+        self.submitted: Submitted | None = None
+        """The same of a submission."""
 
     def add_user(self, user: User) -> User:
         """``user`` is there."""
@@ -116,7 +119,7 @@ class GridUnderTest:
 
     def ask(self, request: m.Request, login: str = "alice", session: str = "s-alice") -> Any:
         """What ``login`` is answered; raises the error it gets."""
-        self.out = Outcome(ended=self.ended)
+        self.out = Outcome(ended=self.ended, submitted=self.submitted)
         user = self.grid.users[login]
         return requests.answer(self.grid, who(user), session, request, self.now, self.out)
 

@@ -36,7 +36,7 @@ from desktopgrid.wire.messages import Alive, Bye, Message, Welcome
 
 logger = logging.getLogger(__name__)
 
-COMPANY = 0.01
+COMPANY = 0.02
 """Seconds that a message which may wait has for others to join it in its frame."""
 
 SOFTWARE = "glidebridge"

@@ -9,6 +9,7 @@ in UTC.
 from __future__ import annotations
 
 import hashlib
+import secrets
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ def new_uid() -> UID:
     It begins with the time, so that databases find what was made together in one place.
     """
     ticks = f"{uuid.uuid1(node=0, clock_seq=0).time:015x}"
-    return f"{ticks[:12]}6{ticks[12:]}{uuid.uuid4().hex[16:]}"
+    return f"{ticks[:12]}6{ticks[12:]}8{secrets.token_hex(8)[1:]}"
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,17 @@ class Submission:
 
     def __repr__(self) -> str:
         return f"<Submission {self.uid} of {self.owner}>"
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What the database has of a submission: whose it is, how it is described, and the arguments
+    of those of its works that were asked for.
+    """
+
+    owner: str
+    description: Description
+    arguments: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(eq=False)
@@ -383,6 +395,7 @@ __all__ = [
     "Session",
     "Site",
     "Submission",
+    "Submitted",
     "Task",
     "Usage",
     "User",

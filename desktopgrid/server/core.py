@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -275,11 +275,10 @@ class Core:
         sequence: int,
         message: m.Message,
         now: datetime,
-        ended: Mapping[str, str] | None = None,
+        out: Outcome | None = None,
     ) -> requests.Reading | None:
         """Decide what a client's message leads to. A question for the database is given back:
-        :meth:`reply` with what it says. ``ended``: the works that it speaks of and that are over,
-        with their owners.
+        :meth:`reply` with what it says. ``out``: what the database was asked before.
         """
         if isinstance(message, m.Bye):
             self._commit(peer, sequence, [], Outcome())
@@ -292,7 +291,7 @@ class Core:
             body = msgspec.json.decode(on_record)
             self._commit(peer, sequence, [(sequence, m.Reply(sequence, body))], Outcome())
             return None
-        out = Outcome(ended=ended or {})
+        out = out or Outcome()
         self._forget_acknowledged(peer, out)
         try:
             answer = requests.answer(self.grid, peer.who, peer.session, message, now, out)
@@ -302,7 +301,7 @@ class Core:
         if isinstance(answer, requests.Reading):
             return answer
         reply = m.Reply(sequence, answer)
-        if type(message) in requests.CHANGING:
+        if type(message) in requests.RECORDED:
             body = msgspec.json.encode(answer)
             peer.recorded.append((sequence, body))
             out.changes.append(
@@ -333,9 +332,11 @@ class Core:
         last = 0
         while records and records[0][0] < first_open:
             last = records.popleft()[1]
-        if last:
-            while peer.recorded and peer.recorded[0][0] <= last:
-                peer.recorded.popleft()
+        is_on_record = bool(last) and peer.session in self.recorded
+        while peer.recorded and peer.recorded[0][0] <= last:
+            peer.recorded.popleft()
+            is_on_record = True
+        if is_on_record:
             out.changes.append(c.RepliesForgotten(peer.session, last))
 
     def change(

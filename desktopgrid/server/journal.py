@@ -23,7 +23,7 @@ BUSY = 50
 """Puts in a window from which on commits are paced: 1,000 a second. One user who waits for one work
 after the other stays below.
 """
-PACE = 0.006
+PACE = 0.012
 """Seconds between the starts of two commits while the journal is busy. A commit costs the processor
 0.3 ms whatever is in it; without a pace a server whose disk is quick would spend itself on commits
 of a work or two.

@@ -8,11 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from desktopgrid.model.errors import AlreadyThere, UnknownObject
+from desktopgrid.model.errors import UnknownObject
 from desktopgrid.model.lifecycle import FINAL_WORKS
-from desktopgrid.model.objects import Result
+from desktopgrid.model.objects import Result, Submitted
 from desktopgrid.server.database import reading
 from desktopgrid.server.requests import Reading
+from desktopgrid.server.submitting import names_of
 from desktopgrid.wire import messages as m
 
 MOST_BYTES = 512 << 10
@@ -110,14 +111,6 @@ def submissions_there(connection: Connection, uids: Sequence[str]) -> dict[str, 
     return reading.owners_of_submissions(connection, uids)
 
 
-def check_new(connection: Connection, asked: m.Submit, user: str) -> None:
-    """Raises AlreadyThere if the submission is another user's than ``user``'s, or a work of these
-    names was there before.
-    """
-    if submissions_there(connection, (asked.uid,)).get(asked.uid, user) != user:
-        raise AlreadyThere(f"there is a submission {asked.uid} already")
-    count = range(asked.first, asked.first + len(asked.arguments))
-    names = [asked.uid] if asked.single else [f"{asked.uid}-{n}" for n in count]
-    taken = reading.taken(connection, "works", names)
-    if taken:
-        raise AlreadyThere(f"there is a work {min(taken)} already")
+def submitted(connection: Connection, asked: m.Submit) -> Submitted | None:
+    """What the database has of a submission of this name, and of the works of these names."""
+    return reading.submitted(connection, asked.uid, names_of(asked))

@@ -496,7 +496,10 @@ REQUESTS: dict[type[m.Request], Entry] = {
     m.DrainPilots: Entry(may_provision, pilots.drain),
 }
 
-CHANGING = frozenset(REQUESTS) - {m.Watch, m.ListObjects, m.GetResults, m.Why, m.Stats}
-"""The requests whose reply is recorded, so that asking again has no second effect."""
+READING = frozenset((m.Watch, m.ListObjects, m.GetResults, m.Why, m.Stats))
+RECORDED = frozenset(REQUESTS) - READING - {m.Submit}
+"""The requests whose reply is recorded, so that asking again has no second effect. A submission is
+known by the names of its works.
+"""
 
-__all__ = ["CHANGING", "FINAL_WORKS", "REQUESTS", "Reading", "Task", "answer"]
+__all__ = ["FINAL_WORKS", "RECORDED", "REQUESTS", "Reading", "Task", "answer"]

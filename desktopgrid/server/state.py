@@ -27,6 +27,7 @@ from desktopgrid.model.objects import (
     Session,
     Site,
     Submission,
+    Submitted,
     Task,
     User,
     UserGroup,
@@ -86,6 +87,8 @@ class Outcome:
     """What an administrator should know, for the log."""
     ended: Mapping[str, str] = field(default_factory=dict)
     """What the database was asked before the decision: works that are over, each with its owner."""
+    submitted: Submitted | None = None
+    """The same of a submission whose name is there already."""
 
     def push(self, session: str | None, message: Message) -> None:
         """Say ``message`` in ``session`` once the changes are durable; nobody there: nothing."""

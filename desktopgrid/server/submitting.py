@@ -19,7 +19,14 @@ from desktopgrid.model.errors import (
     UnknownObject,
 )
 from desktopgrid.model.lifecycle import WorkStatus
-from desktopgrid.model.objects import Application, Data, Description, Submission, Work
+from desktopgrid.model.objects import (
+    Application,
+    Data,
+    Description,
+    Submission,
+    Submitted,
+    Work,
+)
 from desktopgrid.model.rights import (
     EXECUTE,
     READ,
@@ -54,9 +61,15 @@ def submit(
     grid: Grid, who: Who, session: str, asked: m.Submit, now: datetime, out: Outcome
 ) -> dict[str, Any]:
     """The works of a submission are stored and wait; nothing is, if anything is wrong with one of
-    them.
+    them. Those that are there already are not stored twice: who sends the same again has not heard
+    our answer.
     """
-    names = _names(asked)
+    names = names_of(asked)
+    before = _before(grid, who, asked, names, out.submitted)
+    if before is not None:
+        if asked.watch and asked.uid in grid.batches:
+            grid.batches[asked.uid].watchers.add(session)
+        return {"works": len(names), "runs_on": runs_on(grid.applications[before.application])}
     application = _application(grid, who, asked.description.get("application"))
     description, text = described(asked.description, application.uid)
     missing = _check_datas(grid, who, description, application.rights)
@@ -66,12 +79,6 @@ def submit(
             f"{len(grid.works)} works are open; the server takes {grid.policy.max_open_works}"
         )
     batch = grid.batches.get(asked.uid)
-    if batch is not None and batch.submission.owner != who.user:
-        raise AlreadyThere(f"there is a submission {asked.uid} already")
-    for name in names:
-        if name in grid.works:
-            raise AlreadyThere(f"there is a work {name} already")
-
     if batch is None:
         submission = Submission(asked.uid, who.user, description, application.rights, now)
         # Further parts of a sweep come in messages of their own, and its row may be there already.
@@ -96,10 +103,49 @@ def submit(
     _insert(grid, who, batch.submission, names, asked.arguments, missing, now, out)
     batch.open += len(names)
     offer(grid, now, out, description.expected_host)
-    return {"works": len(names), "runs_on": runs_on(grid, who, application)}
+    return {"works": len(names), "runs_on": runs_on(application)}
 
 
-def _names(asked: m.Submit) -> list[str]:
+def _before(
+    grid: Grid, who: Who, asked: m.Submit, names: list[str], submitted: Submitted | None
+) -> Description | None:
+    """The description of these very works, if they are there already; raises AlreadyThere if the
+    names are those of others.
+    """
+    batch = grid.batches.get(asked.uid)
+    if batch is not None:
+        owner, description = batch.submission.owner, batch.submission.description
+    elif submitted is not None:
+        owner, description = submitted.owner, submitted.description
+    else:
+        return None
+    if owner != who.user:
+        raise AlreadyThere(f"there is a submission {asked.uid} already")
+    over = submitted.arguments if submitted is not None else {}
+    there = [name for name in names if name in grid.works or name in over]
+    if not there:
+        return None
+    if len(there) < len(names) or not _is_same(grid, asked, description):
+        raise AlreadyThere(f"there is a work {there[0]} already, and it is another one")
+    for name, arguments in zip(names, asked.arguments, strict=True):
+        work = grid.works.get(name)
+        if (work.arguments if work is not None else over[name]) != arguments:
+            raise AlreadyThere(f"there is a work {name} already, with other arguments")
+    return description
+
+
+def _is_same(grid: Grid, asked: m.Submit, before: Description) -> bool:
+    application = grid.applications.get(before.application)
+    if application is None or asked.description.get("application") not in (
+        application.uid,
+        application.name,
+    ):
+        return False
+    return described(asked.description, before.application)[0] == before
+
+
+def names_of(asked: m.Submit) -> list[str]:
+    """The UIDs of the works that are submitted; raises BadRequest."""
     check_uid(asked.uid)
     count = len(asked.arguments)
     if not 0 < count <= m.MAX_WORKS:
@@ -259,7 +305,7 @@ RUNS_ON = {
 }
 
 
-def runs_on(grid: Grid, who: Who, application: Application) -> str:
+def runs_on(application: Application) -> str:
     """Which workers may take works of ``application``, in a sentence, and how many of those are
     here.
     """

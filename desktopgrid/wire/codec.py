@@ -14,7 +14,7 @@ import json
 import math
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable, Protocol
+from typing import Any, Callable, NamedTuple, Optional, Protocol
 
 from desktopgrid.model.errors import RemoteProtocolError
 from desktopgrid.wire.messages import Message
@@ -74,7 +74,7 @@ def frame_of(acknowledged: int, messages: Sequence[bytes]) -> bytes:
 def to_body(message: Any) -> dict[str, Any]:
     """The body of ``message``: its fields but those at their default."""
     return {
-        name: _plain(value)
+        name: value if type(value) in _AS_THEY_ARE else _plain(value)
         for name, default in _fields(type(message))
         if (value := getattr(message, name)) != default
     }
@@ -87,10 +87,11 @@ def from_body(kind: type[Any], body: Any) -> Any:
     if not isinstance(body, dict):
         raise RemoteProtocolError(f"the body of {_name(kind)} must be an object")
     values = {}
-    for name, (check, required) in _checks(kind).items():
+    for name, where, exact, check, is_required in _checks(kind):
         if name in body:
-            values[name] = check(body[name], f"{_name(kind)}.{name}")
-        elif required:
+            value = body[name]
+            values[name] = value if type(value) is exact else check(value, where)
+        elif is_required:
             raise RemoteProtocolError(f"{_name(kind)} lacks {name}")
     return kind(**values)
 
@@ -129,8 +130,20 @@ def _plain(value: Any) -> Any:
 
 
 Check = Callable[[Any, str], Any]
+
+
+class Checked(NamedTuple):
+    """A field, how errors call it, and how it is checked: a value of type ``exact`` is right."""
+
+    name: str
+    where: str
+    exact: Optional[type[Any]]
+    check: Check
+    is_required: bool
+
+
 _FIELDS: dict[type[Any], list[tuple[str, Any]]] = {}
-_CHECKS: dict[type[Any], dict[str, tuple[Check, bool]]] = {}
+_CHECKS: dict[type[Any], list[Checked]] = {}
 _NO_DEFAULT = object()
 
 
@@ -148,12 +161,19 @@ def _fields(kind: type[Any]) -> list[tuple[str, Any]]:
     return _FIELDS[kind]
 
 
-def _checks(kind: type[Any]) -> dict[str, tuple[Check, bool]]:
+def _checks(kind: type[Any]) -> list[Checked]:
     if kind not in _CHECKS:
         hints = typing.get_type_hints(kind)
-        _CHECKS[kind] = {
-            name: (_check(hints[name]), default is _NO_DEFAULT) for name, default in _fields(kind)
-        }
+        _CHECKS[kind] = [
+            Checked(
+                name,
+                f"{_name(kind)}.{name}",
+                hints[name] if hints[name] in (str, int, bool) else None,
+                _check(hints[name]),
+                default is _NO_DEFAULT,
+            )
+            for name, default in _fields(kind)
+        ]
     return _CHECKS[kind]
 
 

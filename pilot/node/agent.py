@@ -126,6 +126,13 @@ class Agent:
         self._is_over = False
         self._told_at: float | None = None
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._does: dict[type[Any], Callable[[Any], None]] = {
+            Say: self._say,
+            Kill: self._kill,
+            BreakOff: self._break_off,
+            SayAlive: self._say_alive,
+            Quit: self._leave,
+        }
 
     def attach(self, link: LinkLike) -> None:
         """Use ``link``, whose callbacks are this agent's methods."""
@@ -316,27 +323,29 @@ class Agent:
         """Tell the machine, and carry out what is not the calling slot's own to do."""
         with self._lock:
             actions = event(*facts, self.clock())
-            # A slot whose task has ended is free in a moment, and takes the next one itself.
-            spared = by_slot and any(type(action) is CleanUp for action in actions)
-            for action in actions:
-                if isinstance(action, Stage):
-                    self._ready.append(action.assign)
-                    if not spared:
-                        self._has_ready.notify()
-                    spared = False
-        for action in actions:
-            if isinstance(action, Say):
-                self._say(action)
-            elif isinstance(action, Kill):
-                self._kill(action)
-            elif isinstance(action, BreakOff):
-                self._break_off(action.epoch)
-            elif isinstance(action, SayAlive):
-                self._link.alive(m.Alive(round(os.getloadavg()[0], 2), self.free_disk_mib()))
-            elif isinstance(action, Quit):
-                self._quit = action.reason
-                self._wake()
+            kinds = [type(action) for action in actions]
+            if Stage in kinds:
+                # A slot whose task has ended is free in a moment, and takes the next one itself.
+                self._make_ready(actions, spared=int(by_slot and CleanUp in kinds))
+        for kind, action in zip(kinds, actions):
+            do = self._does.get(kind)
+            if do is not None:
+                do(action)
         return actions
+
+    def _make_ready(self, actions: list[Action], spared: int) -> None:
+        """Let slots' threads have the tasks that may begin; ``spared``: so many need no waking."""
+        admitted = [action.assign for action in actions if isinstance(action, Stage)]
+        self._ready.extend(admitted)
+        if len(admitted) > spared:
+            self._has_ready.notify(len(admitted) - spared)
+
+    def _say_alive(self, _action: SayAlive) -> None:
+        self._link.alive(m.Alive(round(os.getloadavg()[0], 2), self.free_disk_mib()))
+
+    def _leave(self, action: Quit) -> None:
+        self._quit = action.reason
+        self._wake()
 
     def _say(self, action: Say) -> None:
         if self._unsaid:
@@ -371,7 +380,8 @@ class Agent:
             logger.info("Sent signal %d to the task in slot %d", action.signal, runner.number)
             runner.send(action.signal)
 
-    def _break_off(self, epoch: int) -> None:
+    def _break_off(self, action: BreakOff) -> None:
+        epoch = action.epoch
         with self._lock:
             unclaimed = [assign for assign in self._ready if assign.epoch == epoch]
             for assign in unclaimed:

@@ -35,6 +35,8 @@ DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 # than it is sampled.
 DATA_FACTOR = 2
 
+_IF_THERE = contextlib.suppress(ProcessLookupError, PermissionError)
+
 
 class Program(NamedTuple):
     """What to start: ``arguments`` begin with its own name. Limits where they are not 0."""
@@ -116,7 +118,7 @@ class Execution:
         assert pid is not None  # noqa: S101  it was started
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         with self._lock:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
+            with _IF_THERE:
                 os.killpg(pid, signal.SIGKILL)
             _, status, usage = os.wait4(pid, 0)
             self._is_reaped = True
@@ -217,14 +219,14 @@ class Execution:
         assert pid is not None  # noqa: S101  callers have seen to it
         # Before the leader is hit: with it goes the trace of those who left its session.
         members = self.members()
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+        with _IF_THERE:
             os.killpg(pid, number)
         for one in members:
             if one.group != pid:
                 processes.send(one, number)
         if number == signal.SIGTERM:
             # One that is suspended could not obey.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
+            with _IF_THERE:
                 os.killpg(pid, signal.SIGCONT)
 
 

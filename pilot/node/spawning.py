@@ -15,8 +15,9 @@ import functools
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
 # <spawn.h> of the GNU C library. Its types are opaque: of 80, 336 and 128 bytes where we looked.
 SET_SIGNAL_DEFAULTS, SET_SIGNAL_MASK, SET_SESSION = 0x04, 0x08, 0x80
 ROOM = 1024
+
+FILE_SYSTEM = sys.getfilesystemencoding()
 
 
 def spawn(
@@ -89,6 +92,29 @@ def library() -> Library | None:
         return None
 
 
+class Actions:
+    """What a child does before it becomes the program: takes ``files`` as its standard input,
+    output and error, goes to a directory. All other descriptors are closed by exec itself.
+    """
+
+    def __init__(self, files: tuple[int, int, int], directory: bytes) -> None:
+        self._library = c = library()
+        assert c is not None  # noqa: S101  whoever calls has looked
+        self.value = ctypes.create_string_buffer(ROOM)
+        _check(c.begin(self.value), directory)
+        for its, mine in enumerate(files):
+            _check(c.duplicate(self.value, mine, its), directory)
+        _check(c.go_to(self.value, directory), directory)
+
+    def __del__(self) -> None:
+        if self._library is not None:
+            self._library.end(self.value)
+
+
+# A slot does the same for each of its tasks.
+_actions = functools.lru_cache(maxsize=256)(Actions)
+
+
 def _spawn(
     executable: Path,
     arguments: tuple[str, ...],
@@ -98,20 +124,12 @@ def _spawn(
 ) -> int:
     c = library()
     assert c is not None  # noqa: S101  whoever calls has looked
-    actions, number = ctypes.create_string_buffer(ROOM), ctypes.c_int()
-    argv = _strings(arguments)
-    envp = _strings([_setting(name, value) for name, value in environment.items()])
-    path = _encoded(os.fspath(executable))
-    _check(c.begin(actions), path)
-    try:
-        for its, mine in enumerate(files):
-            _check(c.duplicate(actions, mine, its), path)
-        _check(c.go_to(actions, _encoded(os.fspath(directory))), path)
-        # All other descriptors are closed by exec itself.
-        wrong = c.spawn(ctypes.byref(number), path, actions, c.attributes, argv, envp)
-        _check(wrong, path)
-    finally:
-        c.end(actions)
+    number = ctypes.c_int()
+    path, place = _strings((str(executable), str(directory)))
+    argv = _array(_strings(arguments))
+    envp = _array(_strings([_setting(name, value) for name, value in environment.items()]))
+    actions = _actions(files, place).value
+    _check(c.spawn(ctypes.byref(number), path, actions, c.attributes, argv, envp), path)
     return number.value
 
 
@@ -121,16 +139,15 @@ def _setting(name: str, value: str) -> str:
     return f"{name}={value}"
 
 
-def _strings(values: Any) -> Any:
-    encoded = [_encoded(value) for value in values]
-    return (ctypes.c_char_p * (len(encoded) + 1))(*encoded, None)
-
-
-def _encoded(text: str) -> bytes:
-    data = os.fsencode(text)
-    if b"\0" in data:
+def _strings(texts: Iterable[str]) -> list[bytes]:
+    encoded = [text.encode(FILE_SYSTEM, "surrogateescape") for text in texts]
+    if b"\0" in b"".join(encoded):
         raise ValueError("embedded null byte")
-    return data
+    return encoded
+
+
+def _array(strings: list[bytes]) -> Any:
+    return (ctypes.c_char_p * (len(strings) + 1))(*strings, None)
 
 
 def _check(number: int, path: bytes) -> None:

@@ -417,12 +417,16 @@ def test_results_of_many_works_are_found(grid):
     )
     names = [f"sweep-{n}" for n in range(count)]
     assert [found.work for found in results(grid, names)] == names
-    assert len(grid.read(reading.taken, "works", [*names, "other"])) == count
+    submitted = grid.read(reading.submitted, "sweep", [*names, "other"])
+    assert len(submitted.arguments) == count
 
 
 def test_names_that_were_ever_used_are_known(work):
     work.record(row(c.WorkUpdated, status="ABORTED", ended_at=NOON))
-    assert work.read(reading.taken, "works", ["sweep-0", "sweep-1"]) == {"sweep-0"}
+    submitted = work.read(reading.submitted, "sweep", ["sweep-0", "sweep-1"])
+    assert submitted.owner == "alice"
+    assert submitted.arguments == {"sweep-0": ()}
+    assert work.read(reading.submitted, "other", ["other"]) is None
     assert work.read(reading.owners_of_submissions, ["sweep", "other"]) == {"sweep": "alice"}
 
 

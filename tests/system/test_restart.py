@@ -240,19 +240,29 @@ def test_an_answer_is_given_again_though_its_works_are_over(
 
 def test_an_answer_is_kept_for_a_client_that_was_away_for_long(tmp_path: Path) -> None:
     with a_grid(tmp_path, alive_period="0.1 s") as server:
-        server.client().send_application("square", SQUARE, ANY_PLATFORM)
         peer = RawPeer(server.identity())
-        body = submission()
-        peer.say("submit", 1, body)
+        body = announcement()
+        peer.say("senddata", 1, body)
         _, answer = peer.answer(1)
         peer.cut()
         again = until(lambda: _if_forgotten(server, peer.session), "the session is over")
-        again.say("submit", 1, body)
+        again.say("senddata", 1, body)
         assert again.answer(1) == ("reply", answer)
         again.say("stats", 2, {}, acknowledging=1)
         again.answer(2)
         again.close()
-        assert server.rows("SELECT count(*) FROM works") == [(1,)]
+        assert server.rows("SELECT count(*) FROM datas") == [(1,)]
+        assert server.rows("SELECT count(*) FROM replies") == [(0,)]
+
+
+def announcement() -> dict[str, object]:
+    """What ``senddata`` says of an empty data."""
+    return {
+        "uid": new_uid(),
+        "name": "nothing",
+        "sha256": hashlib.sha256(b"").hexdigest(),
+        "size": 0,
+    }
 
 
 def _if_forgotten(server: ServerUnderTest, session: str) -> RawPeer | None:
@@ -290,7 +300,7 @@ def test_nobody_else_is_given_an_answer_that_is_on_record(
     grid.session.ask(SendUser(bob, "bob"))
     bobs = replace(grid.new_identity("client", bob), servers=(server.address,))
     peer = RawPeer(server.identity())
-    peer.say("submit", 1, submission())
+    peer.say("senddata", 1, announcement())
     peer.answer(1)
     server.kill()
     peer.refusal()

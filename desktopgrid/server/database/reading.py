@@ -12,13 +12,11 @@ import msgspec
 from sqlalchemy import Connection, Row, select
 
 from desktopgrid.model.lifecycle import WorkStatus
-from desktopgrid.model.objects import Output, Result, Usage
+from desktopgrid.model.objects import Description, Output, Result, Submitted, Usage
 from desktopgrid.model.rights import Who
 from desktopgrid.server.database.listing import list_objects, visible_to
 from desktopgrid.server.database.portions import parts, streamed
 from desktopgrid.server.database.schema import (
-    credentials,
-    datas,
     pilots,
     submissions,
     tasks,
@@ -27,6 +25,8 @@ from desktopgrid.server.database.schema import (
 )
 from desktopgrid.server.database.snapshot import RecordedReply, Snapshot, load
 
+_description: Callable[[str], Description] = msgspec.json.Decoder(Description).decode
+_arguments: Callable[[str], tuple[str, ...]] = msgspec.json.Decoder(tuple[str, ...]).decode
 _outputs: Callable[[str], tuple[Output, ...]] = msgspec.json.Decoder(tuple[Output, ...]).decode
 
 
@@ -92,22 +92,26 @@ def _result(row: Row[Any]) -> Result:
     )
 
 
-_KEYS = {
-    "works": works.c.uid,
-    "submissions": submissions.c.uid,
-    "pilots": pilots.c.stamp,
-    "datas": datas.c.uid,
-    "credentials": credentials.c.uid,
-}
-
-
-def taken(connection: Connection, kind: str, uids: Iterable[str]) -> set[str]:
-    """Which of ``uids`` an object of ``kind`` has, or had; memory does not hold those of old."""
-    key = _KEYS[kind]
+def stamps_taken(connection: Connection, stamps: Iterable[str]) -> set[str]:
+    """Which of ``stamps`` a pilot has, or had; memory does not hold those of old."""
+    key = pilots.c.stamp
     found: set[str] = set()
-    for some in parts(uids):
+    for some in parts(stamps):
         found.update(connection.execute(select(key).where(key.in_(some))).scalars())
     return found
+
+
+def submitted(connection: Connection, uid: str, names: Iterable[str]) -> Submitted | None:
+    """The submission ``uid`` and those of its works that have one of ``names``, over or not."""
+    whole = select(submissions.c.owner, submissions.c.description).where(submissions.c.uid == uid)
+    found = connection.execute(whole).one_or_none()
+    if found is None:
+        return None
+    arguments: dict[str, tuple[str, ...]] = {}
+    for some in parts(names):
+        wanted = select(works.c.uid, works.c.arguments).where(works.c.uid.in_(some))
+        arguments.update((row.uid, _arguments(row.arguments)) for row in connection.execute(wanted))
+    return Submitted(found.owner, _description(found.description), arguments)
 
 
 def owners_of_submissions(connection: Connection, uids: Iterable[str]) -> dict[str, str]:
@@ -143,6 +147,7 @@ __all__ = [
     "owners_of_ended_works",
     "owners_of_submissions",
     "results",
-    "taken",
+    "stamps_taken",
+    "submitted",
     "visible_to",
 ]

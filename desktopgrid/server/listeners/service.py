@@ -33,7 +33,7 @@ from desktopgrid.model.errors import (
     RequirementRefused,
     Unavailable,
 )
-from desktopgrid.model.objects import Site, User, attributes_of
+from desktopgrid.model.objects import Site, Submitted, User, attributes_of
 from desktopgrid.server import questions, upkeep
 from desktopgrid.server.changes import Change, RepliesForgotten
 from desktopgrid.server.core import MOST_BACKLOG, Core, Peer, Recorded
@@ -364,9 +364,11 @@ class Service:
     ) -> None:
         try:
             if core.on_record(peer, sequence) is None:
-                message = await self._prepare(core, peer, message, owners)
-            ended = await self._ended_works(core, message)
-            asked = core.client_said(peer, sequence, message, utc_now(), ended)
+                message = await self._prepare(message)
+            out = Outcome(ended=await self._ended_works(core, message))
+            if isinstance(message, m.Submit):
+                out.submitted = await self._submitted(core, message, owners)
+            asked = core.client_said(peer, sequence, message, utc_now(), out)
             if asked is not None:
                 await self.until_durable()
                 core.reply(peer, sequence, await self.ask(asked))
@@ -385,16 +387,18 @@ class Service:
         await self.until_durable()
         return await self.in_thread(self._readers, self._ask_ended, uids)
 
-    async def _prepare(
-        self, core: Core, peer: Peer, message: m.Message, owners: dict[str, str]
-    ) -> m.Message:
+    async def _submitted(
+        self, core: Core, message: m.Submit, owners: dict[str, str]
+    ) -> Submitted | None:
+        """What the database has of a submission that may have been here before."""
+        if message.uid not in owners and not core.grid.may_have_forgotten(message):
+            return None
+        await self.until_durable()
+        return await self.in_thread(self._readers, self._ask_submitted, message)
+
+    async def _prepare(self, message: m.Message) -> m.Message:
         """What must be known, and takes time to learn, before a decision."""
         if isinstance(message, m.Submit):
-            if owners.get(message.uid, peer.who.user) != peer.who.user:
-                raise AlreadyThere(f"there is a submission {message.uid} already")
-            if message.uid in owners or core.grid.may_have_forgotten(message):
-                await self.until_durable()
-                await self.in_thread(self._readers, self._check_new, message, peer.who.user)
             requirements = message.description.get("requirements")
             if isinstance(requirements, str) and requirements:
                 await self.in_thread(self._judges, self._check_requirements, requirements)
@@ -421,13 +425,13 @@ class Service:
         with self.engine.connect() as connection, database.transaction(connection):
             return reading.owners_of_ended_works(connection, uids)
 
-    def _check_new(self, asked: m.Submit, user: str) -> None:
+    def _ask_submitted(self, asked: m.Submit) -> Submitted | None:
         with self.engine.connect() as connection, database.transaction(connection):
-            questions.check_new(connection, asked, user)
+            return questions.submitted(connection, asked)
 
     def _check_stamps(self, stamps: list[str]) -> None:
         with self.engine.connect() as connection, database.transaction(connection):
-            taken = reading.taken(connection, "pilots", stamps)
+            taken = reading.stamps_taken(connection, stamps)
         if taken:
             raise AlreadyThere(f"there is a pilot {min(taken)} already")
 

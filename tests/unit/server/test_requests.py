@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from desktopgrid.model.errors import (
@@ -12,12 +14,13 @@ from desktopgrid.model.errors import (
     LimitExceeded,
     UnknownObject,
 )
-from desktopgrid.model.objects import Site
+from desktopgrid.model.objects import Site, Submitted
 from desktopgrid.model.rights import UserLevel
 from desktopgrid.server import changes as c
 from desktopgrid.server import requests
 from desktopgrid.server.explain import why
 from desktopgrid.server.state import Policy
+from desktopgrid.server.submitting import described
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.exchange import CLIENT, RULES
 from tests.builders import NOON, GridUnderTest, a_data, a_user, an_application, hours, who
@@ -98,13 +101,59 @@ def test_a_work_waits_for_data_that_was_announced(grid: GridUnderTest) -> None:
     assert "late" in " ".join(why(grid.grid, who(grid.grid.users["alice"]), work, NOON))
 
 
-def test_a_name_is_taken_once(grid: GridUnderTest) -> None:
-    grid.ask(m.Submit("u1", {"application": "app"}))
-    with pytest.raises(AlreadyThere):
-        grid.ask(m.Submit("u1", {"application": "app"}))
+FIRST = m.Submit("u1", {"application": "app", "priority": 1}, (("a",), ("b",)))
+
+
+def test_the_same_submission_again_is_answered_again_and_stored_once(grid: GridUnderTest) -> None:
+    answer = grid.ask(FIRST)
+    assert grid.ask(FIRST) == answer
+    assert not grid.out.changes
+    assert set(grid.grid.works) == {"u1-0", "u1-1"}
+
+
+def test_who_submits_again_is_told_of_the_end(grid: GridUnderTest) -> None:
+    grid.ask(FIRST)
+    grid.ask(replace(FIRST, watch=True), session="s-later")
+    assert grid.grid.batches["u1"].watchers == {"s-later"}
+
+
+@pytest.mark.parametrize("over", [set(), {"u1-0"}, {"u1-0", "u1-1"}])
+def test_a_submission_is_known_again_when_its_works_are_over(
+    grid: GridUnderTest, over: set[str]
+) -> None:
+    grid.ask(FIRST)
+    host = grid.arrives()
+    for work in over:
+        grid.finishes(host, work)
+    description = described({**FIRST.description}, "app")[0]
+    arguments = {f"u1-{n}": FIRST.arguments[n] for n in range(2)}
+    grid.submitted = Submitted("alice", description, arguments)
+    assert grid.ask(FIRST)["works"] == 2
+    assert not grid.out.changes
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(FIRST, arguments=(("a",), ("c",))),
+        replace(FIRST, arguments=(("a",), ("b",), ("c",))),
+        replace(FIRST, description={"application": "app"}),
+        replace(FIRST, description={**FIRST.description, "application": "app2"}),
+    ],
+)
+def test_a_name_is_taken_once(grid: GridUnderTest, other: m.Submit) -> None:
+    grid.grid.put_application(an_application("app2"))
+    grid.ask(FIRST)
+    with pytest.raises(AlreadyThere, match="u1-"):
+        grid.ask(other)
+    assert not grid.out.changes
+
+
+def test_anothers_submission_is_not_added_to(grid: GridUnderTest) -> None:
+    grid.ask(FIRST)
     grid.add_user(a_user("bob"))
-    with pytest.raises(AlreadyThere):
-        grid.ask(m.Submit("u1", {"application": "app"}, first=5), login="bob")
+    with pytest.raises(AlreadyThere, match="submission u1"):
+        grid.ask(replace(FIRST, first=5), login="bob")
 
 
 def test_a_sweep_comes_in_parts_and_is_one_submission(grid: GridUnderTest) -> None:
