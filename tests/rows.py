@@ -53,7 +53,14 @@ DEFAULTS: dict[type[Any], dict[str, Any]] = {
         "is_deleted": False,
     },
     c.ExecutableSaved: {"application": "app", "cpu": "any", "os": "any", "data": "program"},
-    c.BagInserted: {"uid": "bag", "kind": "session", "name": "bag", "owner": "alice"},
+    c.BagSaved: {
+        "uid": "bag",
+        "kind": "session",
+        "name": "bag",
+        "owner": "alice",
+        "rights": 0o700,
+        "is_deleted": False,
+    },
     c.HostSaved: {
         "uid": "desk1",
         "owner": "alice",

@@ -11,7 +11,7 @@ from importlib import metadata
 
 import click
 
-from desktopgrid.client.commands import identity, insert, lists, result, submit, works
+from desktopgrid.client.commands import identity, insert, lists, people, result, submit, works
 from desktopgrid.client.commands.shell import Shell, common_options
 
 
@@ -52,7 +52,17 @@ for command in (
     lists.hosts,
     lists.apps,
     lists.datas,
+    lists.sessions,
+    lists.groups,
     lists.stats,
+    people.users,
+    people.usergroups,
+    people.senduser,
+    people.sendusergroup,
+    people.revoke,
+    insert.sendsession,
+    insert.sendgroup,
+    insert.chmod,
     insert.rm,
 ):
     xw.add_command(command)

@@ -17,7 +17,7 @@ import subprocess
 import threading
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -29,6 +29,7 @@ from desktopgrid.client.grid import Grid
 from desktopgrid.client.session import GridSession
 from desktopgrid.link.identity import Identity
 from desktopgrid.model.errors import BadRequest, GridError, Unavailable, UnknownObject
+from desktopgrid.model.modes import rights_from
 from desktopgrid.model.objects import Description
 from desktopgrid.model.rights import PRIVATE, PUBLIC, Reach, UserLevel, reach_of
 from desktopgrid.wire import messages as m
@@ -90,6 +91,8 @@ class FakeGrid:
         self._connections: list[_Connection] = []
         self._watched: set[str] = set()
         self._datas: dict[str, m.SendData] = {}
+        self._bags: dict[str, dict[str, Any]] = {}
+        self._users: dict[str, dict[str, Any]] = {}
         self._contents: dict[str, bytes] = {}
         self._applications: dict[str, dict[str, Any]] = {}
         self._works: dict[str, _Work] = {}
@@ -194,7 +197,14 @@ class FakeGrid:
         if kind == "apps":
             return list(self._applications.values())
         if kind == "datas":
-            return [{**to_body(data), "owner": USER} for data in self._datas.values()]
+            return [
+                {**to_body(data), "owner": USER, "rights": data.rights}
+                for data in self._datas.values()
+            ]
+        if kind == "users":
+            return list(self._users.values())
+        if kind in ("sessions", "groups", "usergroups"):
+            return [bag for bag in self._bags.values() if f"{bag['kind']}s" == kind]
         if kind == "hosts":
             return [{"uid": HOST, "name": "fake", "owner": self._host_owner, "kind": "desktop"}]
         if kind == "works":
@@ -243,6 +253,28 @@ class FakeGrid:
 
     def _on_revoke(self, asked: m.Revoke) -> dict[str, Any]:
         return {"revoked": asked.uid}
+
+    def _on_chmod(self, asked: m.Chmod) -> dict[str, Any]:
+        if asked.uid in self._datas:
+            data = self._datas[asked.uid]
+            rights = rights_from(asked.rights, data.rights)
+            self._datas[asked.uid] = replace(data, rights=rights)
+        elif asked.uid in self._bags:
+            bag = self._bags[asked.uid]
+            rights = bag["rights"] = rights_from(asked.rights, bag["rights"])
+        else:
+            raise UnknownObject.named("data, session or group", asked.uid)
+        return {"uid": asked.uid, "rights": rights}
+
+    def _on_sendgroup(self, asked: m.SendGroup) -> dict[str, Any]:
+        row = {"uid": asked.uid, "name": asked.name, "kind": asked.kind, "owner": USER}
+        self._bags[asked.uid] = {**row, "rights": PRIVATE}
+        return {"uid": asked.uid, "name": asked.name}
+
+    def _on_senduser(self, asked: m.SendUser) -> dict[str, Any]:
+        row = {"uid": asked.uid, "login": asked.login, "level": asked.level}
+        self._users[asked.uid] = {**row, "usergroup": asked.group or "", "email": asked.email}
+        return {"uid": asked.uid, "login": asked.login}
 
     def _on_remove(self, asked: m.Remove) -> dict[str, Any]:
         for uid in asked.uids:

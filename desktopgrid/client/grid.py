@@ -24,7 +24,7 @@ from desktopgrid.client import files, profile
 from desktopgrid.client.arrivals import Arrivals
 from desktopgrid.client.connection import OnBytes
 from desktopgrid.client.parts import Part, parts_of
-from desktopgrid.client.replies import field, result_of
+from desktopgrid.client.replies import field, result_of, rights_of
 from desktopgrid.client.session import RESULTS_A_REQUEST, GridSession, Reply
 from desktopgrid.client.watches import OnEnded
 from desktopgrid.link.identity import Identity
@@ -246,6 +246,29 @@ class Grid:
     def remove(self, uids: Sequence[UID]) -> list[UID]:
         """Remove objects of any kind; works that are open are cancelled first."""
         return self._in_portions(m.Remove, uids, "removed")
+
+    def chmod(self, uid: UID, rights: str) -> int:
+        """Change the access rights of a data, a session or a group to ``rights``, as people write
+        them (model/modes.py); what they are now.
+        """
+        return rights_of(self.session.ask(m.Chmod(uid, rights)))
+
+    def send_bag(self, kind: str, name: str) -> UID:
+        """Insert a ``session``, a ``group`` of works or a ``usergroup``; its UID."""
+        return str(self.session.ask(m.SendGroup(new_uid(), kind, name))["uid"])
+
+    def send_user(
+        self,
+        login: str,
+        *,
+        level: str = "standard",
+        user_group: str | None = None,
+        email: str = "",
+        password: str = "",
+    ) -> UID:
+        """Insert a user, as a super user; ``user_group`` by UID or name. Its UID."""
+        request = m.SendUser(new_uid(), login, level, password, email, user_group)
+        return str(self.session.ask(request)["uid"])
 
     def _in_portions(
         self, request: type[m.Cancel] | type[m.Remove], names: Sequence[UID], what: str

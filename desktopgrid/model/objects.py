@@ -18,7 +18,7 @@ from enum import Enum
 from typing import Any, Optional
 
 from desktopgrid.model.lifecycle import PilotStatus, TaskStatus, WorkStatus
-from desktopgrid.model.rights import PUBLIC, UserLevel
+from desktopgrid.model.rights import PRIVATE, PUBLIC, UserLevel
 
 UID = str
 """The name of an object: opaque, unique in the grid, never used again, at most 64 characters of
@@ -126,6 +126,8 @@ class Session:
     uid: UID
     name: str
     owner: UID
+    rights: int = PRIVATE
+    is_deleted: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,8 @@ class Group:
     uid: UID
     name: str
     owner: UID
+    rights: int = PRIVATE
+    is_deleted: bool = False
 
 
 @dataclass(frozen=True)

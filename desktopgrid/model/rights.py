@@ -146,6 +146,18 @@ def may_run(worker: Who, owner: str, owner_group: Optional[str], rights: int) ->
     return reach_of(rights) is Reach.PUBLIC
 
 
+def may_see_worker(who: Who, worker: Who) -> bool:
+    """Whether ``who`` may know of a worker: a public one everybody, a group's its members, a
+    private one its owner (3.1, XW-GRP-11, XW-GRP-12).
+    """
+    if who.level >= UserLevel.SUPER or who.user == worker.user:
+        return True
+    reach = worker_reach(worker)
+    if reach is Reach.GROUP:
+        return who.group == worker.group
+    return reach is Reach.PUBLIC
+
+
 def may_refer(work_rights: int, data_owner_is_owner: bool, data_rights: int) -> bool:
     """Whether a work may refer to a data: never to one with lower rights than its own (3.3)."""
     order = [Reach.PRIVATE, Reach.GROUP, Reach.PUBLIC]

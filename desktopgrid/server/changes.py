@@ -69,13 +69,15 @@ class ExecutableSaved(NamedTuple):
     data: str
 
 
-class BagInserted(NamedTuple):
+class BagSaved(NamedTuple):
     """A session or a group of works; ``kind`` says which."""
 
     uid: str
     kind: str
     name: str
     owner: str
+    rights: int
+    is_deleted: bool
 
 
 class HostSaved(NamedTuple):
@@ -208,7 +210,7 @@ Change = (
     | DataSaved
     | ApplicationSaved
     | ExecutableSaved
-    | BagInserted
+    | BagSaved
     | HostSaved
     | PilotInserted
     | PilotUpdated

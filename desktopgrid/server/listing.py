@@ -9,8 +9,16 @@ from datetime import datetime
 from typing import Any
 
 from desktopgrid.model.errors import BadRequest
+from desktopgrid.model.modes import mode
 from desktopgrid.model.objects import Application, Group, Pilot, Session, User
-from desktopgrid.model.rights import READ, UserLevel, Who, grants, may_administer
+from desktopgrid.model.rights import (
+    READ,
+    UserLevel,
+    Who,
+    grants,
+    may_administer,
+    may_see_worker,
+)
 from desktopgrid.server.scheduler import HostState
 from desktopgrid.server.state import Grid
 from desktopgrid.wire.messages import ListObjects
@@ -91,7 +99,7 @@ def _application(grid: Grid, application: Application) -> Row:
         "uid": application.uid,
         "name": application.name,
         "owner": _login(grid, application.owner),
-        "rights": f"{application.rights:#o}",
+        "rights": mode(application.rights),
         "platforms": " ".join(sorted(str(p) for p in application.executables)),
     }
 
@@ -99,22 +107,22 @@ def _application(grid: Grid, application: Application) -> Row:
 def _bags(kind: type[Session] | type[Group]) -> Callable[[Grid, Who, datetime], Iterable[Row]]:
     def bags(grid: Grid, who: Who, now: datetime) -> Iterable[Row]:
         for bag in grid.bags.values():
-            if isinstance(bag, kind) and (bag.owner == who.user or who.level >= UserLevel.SUPER):
-                yield {"uid": bag.uid, "name": bag.name, "owner": _login(grid, bag.owner)}
+            is_there = isinstance(bag, kind) and not bag.is_deleted
+            if is_there and _may_read(grid, who, bag.owner, bag.rights):
+                yield {
+                    "uid": bag.uid,
+                    "name": bag.name,
+                    "owner": _login(grid, bag.owner),
+                    "rights": mode(bag.rights),
+                }
 
     return bags
 
 
 def _hosts(grid: Grid, who: Who, now: datetime) -> Iterable[Row]:
-    """The hosts that are connected or lately were: everybody's for advanced users, for others the
-    public ones and their own.
-    """
+    """The hosts that are connected or lately were, as far as they are open to ``who``."""
     for state in grid.scheduler.hosts.values():
-        if (
-            who.level >= UserLevel.ADVANCED
-            or state.host.owner == who.user
-            or state.who.level is UserLevel.WORKER
-        ):
+        if may_see_worker(who, state.who):
             yield _host(grid, state, now)
 
 

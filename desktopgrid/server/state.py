@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from desktopgrid.model.errors import BadRequest, UnknownObject
+from desktopgrid.model.errors import AlreadyThere, BadRequest, UnknownObject
 from desktopgrid.model.objects import (
     Application,
     Credential,
@@ -134,6 +134,25 @@ class Grid:
         user = self.users.get(owner)
         return user.group if user is not None else None
 
+    def check_new(self, uid: str) -> str:
+        """``uid`` if no object, of whatever kind, has it or had it; raises AlreadyThere."""
+        check_uid(uid)
+        for table in (
+            self.applications,
+            self.datas,
+            self.bags,
+            self.batches,
+            self.works,
+            self.users,
+            self.user_groups,
+            self.credentials,
+            self.known_hosts,
+            self.pilots,
+        ):
+            if uid in table:
+                raise AlreadyThere(f"there is an object {uid} already")
+        return uid
+
     def find(self, kind: str, name: str) -> Any:
         """The object of ``kind`` with this UID; raises UnknownObject."""
         found = self.tables[kind].get(name)
@@ -245,6 +264,13 @@ def check_uid(uid: str) -> str:
     if _UID_FORM.fullmatch(uid) is None:
         raise BadRequest(f"{uid[:80]!r} is no UID: 1 to 64 letters, digits and hyphens")
     return uid
+
+
+def check_name(name: str) -> str:
+    """``name`` if an object may have it; raises BadRequest."""
+    if not 0 < len(name) <= 255 or not name.isprintable():
+        raise BadRequest(f"{name[:80]!r} is no name: 1 to 255 printable characters")
+    return name
 
 
 def bounded(number: int) -> int:

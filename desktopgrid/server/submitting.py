@@ -30,6 +30,7 @@ from desktopgrid.model.objects import (
 from desktopgrid.model.rights import (
     EXECUTE,
     READ,
+    WRITE,
     Reach,
     Who,
     grants,
@@ -80,6 +81,7 @@ def submit(
         )
     batch = grid.batches.get(asked.uid)
     if batch is None:
+        grid.check_new(asked.uid)
         submission = Submission(asked.uid, who.user, description, application.rights, now)
         # Further parts of a sweep come in messages of their own, and its row may be there already.
         out.changes.append(
@@ -294,7 +296,10 @@ def _check_datas(grid: Grid, who: Who, description: Description, rights: int) ->
 
 def _check_bags(grid: Grid, who: Who, description: Description) -> None:
     for kind, uid in (("session", description.session), ("group", description.group)):
-        if uid is not None and grid.find(kind, uid).owner != who.user:
+        if uid is None:
+            continue
+        bag = grid.find(kind, uid)
+        if not grants(who, WRITE, bag.owner, grid.owner_group(bag.owner), bag.rights):
             raise UnknownObject.named(kind, uid)
 
 

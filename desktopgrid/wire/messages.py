@@ -444,6 +444,17 @@ class SendGroup(Request):
 
 
 @dataclass(frozen=True)
+class Chmod(Request):
+    """Change the access rights of a data, a session or a group: ``rights`` as people write them
+    (model/modes.py). Reply: {"uid", "rights"}, as they are now.
+    """
+
+    verb = "chmod"
+    uid: str
+    rights: str
+
+
+@dataclass(frozen=True)
 class Remove(Request):
     """Remove objects of any kind; works that are open are cancelled first. Reply: {"removed":
     [...]}.

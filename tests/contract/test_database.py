@@ -107,7 +107,7 @@ def test_one_transaction_may_hold_every_kind_of_change_in_any_order(bare):
         *PROGRAM,
         *HOST,
         row(c.CredentialSaved),
-        row(c.BagInserted),
+        row(c.BagSaved),
         row(c.PilotInserted),
         row(c.PilotUpdated, host="desk1"),
         row(c.SubmissionInserted, session="bag"),
@@ -244,7 +244,7 @@ NONSENSE = {
     "an application without a name": [row(c.ApplicationSaved, name="")],
     "an executable that is no data": [row(c.ExecutableSaved, data="nothing")],
     "an executable of no application": [row(c.ExecutableSaved, application="nothing")],
-    "a bag of no known kind": [row(c.BagInserted, kind="basket")],
+    "a bag of no known kind": [row(c.BagSaved, kind="basket")],
     "a submission of no application": [
         row(c.SubmissionInserted, uid="other", application="nothing")
     ],
@@ -315,7 +315,7 @@ def test_everything_else_comes_back_too(grid):
         row(c.CredentialSaved, expires_at=NOON + 60),
         row(c.CredentialSaved, uid="revoked", is_revoked=True),
         row(c.DataSaved, uid="deleted", is_deleted=True),
-        row(c.BagInserted, uid="group", kind="group"),
+        row(c.BagSaved, uid="group", kind="group"),
         row(c.PilotInserted),
         row(c.PilotInserted, stamp="old", submitted_at=NOON - 9999),
         row(c.ReplyRecorded, body='{"works":3}'),
@@ -329,7 +329,10 @@ def test_everything_else_comes_back_too(grid):
     assert [group.name for group in found.user_groups] == ["physics"]
     assert [token.uid for token in found.credentials] == ["token"]
     assert found.credentials[0].expires_at.timestamp() == NOON + 60
-    assert [data.uid for data in found.datas] == ["program"]
+    assert {data.uid: data.is_deleted for data in found.datas} == {
+        "program": False,
+        "deleted": True,
+    }
     assert found.applications[0].executables == {Platform("any", "any"): "program"}
     assert type(found.bags[0]).__name__ == "Group"
     assert found.hosts[0].facts.cores == 2
@@ -437,8 +440,8 @@ def test_names_that_were_ever_used_are_known(work):
 def full(grid: Grid) -> Grid:
     """An object of every kind, and three works."""
     grid.record(
-        row(c.BagInserted),
-        row(c.BagInserted, uid="pile", kind="group", name="pile"),
+        row(c.BagSaved),
+        row(c.BagSaved, uid="pile", kind="group", name="pile"),
         row(c.PilotInserted),
         row(c.SubmissionInserted, session="bag", label="night"),
         *(row(c.WorkInserted, uid=f"sweep-{n}", number=n + 1) for n in range(3)),

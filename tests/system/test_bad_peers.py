@@ -312,13 +312,13 @@ def test_a_name_is_good_for_one_work(
             0,
             ["submit", 1, sweep],
             ["cancel", 2, {"works": [first]}],
-            ["submit", 3, {**sweep, "arguments": [[]]}],
+            ["submit", 3, {**sweep, "arguments": [["another"]]}],
             ["submit", 4, single],
             ["cancel", 5, {"works": [uid]}],
-            ["submit", 6, single],
+            ["submit", 6, {**single, "arguments": [["another"]]}],
             ["submit", 7, {**sweep, "first": 2}],
             ["cancel", 8, {"works": [sweep["uid"]]}],
-            ["submit", 9, {**sweep, "first": 3, "arguments": [[]]}],
+            ["submit", 9, {**sweep, "first": 3, "arguments": [["another"]]}],
             ["submit", 10, {**sweep, "first": 4, "arguments": [[]]}],
         ]
     )

@@ -13,7 +13,7 @@ from desktopgrid.client.commands.types import Span
 from desktopgrid.model.errors import NotAuthenticated
 
 
-def _password(context: click.Context, option: click.Parameter, value: str | None) -> str:
+def password_from(context: click.Context, option: click.Parameter, value: str | None) -> str:
     """The password, from a prompt, from standard input (``-``) or from a file (``@FILE``)."""
     if value is None:
         prompted: str = click.prompt("Password", hide_input=True, err=True)
@@ -51,7 +51,7 @@ def _password(context: click.Context, option: click.Parameter, value: str | None
 @click.option(
     "--password",
     is_eager=False,
-    callback=_password,
+    callback=password_from,
     metavar="-|@FILE",
     help="Read the password from standard input or a file instead of asking.",
 )

@@ -11,6 +11,7 @@ from desktopgrid.client.commands.types import Rights
 from desktopgrid.client.files import platform_of
 from desktopgrid.client.progress import Progress, in_mib
 from desktopgrid.model.errors import BadRequest
+from desktopgrid.model.modes import mode
 from desktopgrid.model.objects import Platform
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -69,6 +70,44 @@ def senddata(shell: Shell, file: Path, name: str | None, type: str, rights: int)
     record = {"uid": data.uid, "name": data.name, "sha256": data.sha256, "size": data.size}
     shell.output.result(data.uid, record)
     shell.output.say(f"Next: xw submit APPLICATION --input {data.name}={data.uid}")
+
+
+@click.command(cls=Command)
+@click.argument("name")
+@pass_shell
+def sendsession(shell: Shell, name: str) -> None:
+    """Begin the session NAME: a bag for the works of one sitting."""
+    _send_bag(shell, "session", name)
+
+
+@click.command(cls=Command)
+@click.argument("name")
+@pass_shell
+def sendgroup(shell: Shell, name: str) -> None:
+    """Make the group NAME: a bag of works that outlives a session."""
+    _send_bag(shell, "group", name)
+
+
+def _send_bag(shell: Shell, kind: str, name: str) -> None:
+    uid = shell.grid.send_bag(kind, name)
+    shell.output.result(uid, {"uid": uid, "name": name})
+    shell.output.say(f"Next: xw submit APPLICATION --{kind} {uid}")
+
+
+@click.command(cls=Command)
+@click.argument("rights")
+@NAMES
+@pass_shell
+def chmod(shell: Shell, rights: str, names: tuple[str, ...]) -> None:
+    """Change the access RIGHTS of datas, sessions or groups.
+
+    RIGHTS are private, group, public, an octal mode such as 750, or a change such as g+r or o-rx.
+    Those of applications and works never change.
+    """
+    rows = [
+        {"uid": uid, "rights": mode(shell.grid.chmod(uid, rights))} for uid in shell.names(names)
+    ]
+    shell.output.rows("object", rows, ("uid", "rights"))
 
 
 @click.command(cls=Command)

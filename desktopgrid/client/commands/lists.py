@@ -9,11 +9,12 @@ import click
 
 from desktopgrid.client.commands.shell import Command, Shell, pass_shell
 from desktopgrid.client.replies import rights_of
+from desktopgrid.model.modes import mode
 
 
 def readable(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows with access rights as one writes them."""
-    return [{**row, "rights": f"{rights_of(row):#o}"} if "rights" in row else row for row in rows]
+    return [{**row, "rights": mode(rights_of(row))} if "rights" in row else row for row in rows]
 
 
 LIMIT = click.option(
@@ -57,6 +58,27 @@ def datas(shell: Shell, limit: int) -> None:
     """List the datas that you may read."""
     columns = ("uid", "name", "owner", "rights", "size", "type", "is_available")
     shell.output.rows("data", readable(shell.grid.objects("datas", (), limit)), columns)
+
+
+@click.command(cls=Command)
+@LIMIT
+@pass_shell
+def sessions(shell: Shell, limit: int) -> None:
+    """List the sessions that you may see; `xw works --session UID` lists the works of one."""
+    _bags(shell, "session", limit)
+
+
+@click.command(cls=Command)
+@LIMIT
+@pass_shell
+def groups(shell: Shell, limit: int) -> None:
+    """List the groups of works that you may see; `xw works --group UID` lists the works of one."""
+    _bags(shell, "group", limit)
+
+
+def _bags(shell: Shell, kind: str, limit: int) -> None:
+    rows = readable(shell.grid.objects(f"{kind}s", (), limit))
+    shell.output.rows(kind, rows, ("uid", "name", "owner", "rights"))
 
 
 @click.command(cls=Command)

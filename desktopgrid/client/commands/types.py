@@ -7,6 +7,9 @@ from typing import Any
 
 import click
 
+from desktopgrid.model.errors import BadRequest
+from desktopgrid.model.modes import rights_from
+
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _MIB = {"": 1.0, "k": 1 / 1024, "m": 1.0, "g": 1024.0, "t": 1024.0 * 1024}
 
@@ -66,7 +69,6 @@ class Rights(click.ParamType[int]):
     """Access rights in octal, or by their name."""
 
     name = "RIGHTS"
-    names = {"private": 0o700, "group": 0o750, "public": 0o755}  # noqa: RUF012 - a constant
 
     def convert(
         self, value: Any, parameter: click.Parameter | None, context: click.Context | None
@@ -74,12 +76,7 @@ class Rights(click.ParamType[int]):
         """The bits of ``0o755``, ``755``, ``0x755`` (as the manual writes it) or ``public``."""
         if isinstance(value, int):
             return value
-        text = str(value).lower()
-        if text in self.names:
-            return self.names[text]
-        match = re.fullmatch(r"(?:0o|0x|0)?([0-7]{3})", text)
-        if match is None:
-            self.fail(
-                f"{value!r} are no access rights; expected private, group, public or such as 755"
-            )
-        return int(match[1], 8)
+        try:
+            return rights_from(str(value))
+        except BadRequest as error:
+            self.fail(str(error))

@@ -284,10 +284,10 @@ for _kind, _word in (("sessions", "session"), ("groups", "group")):
         bags.join(users, users.c.uid == bags.c.owner),
         bags.c.number,
         (bags.c.uid, bags.c.name),
-        _columns(bags.c.uid, bags.c.name, _owners),
+        _columns(bags.c.uid, bags.c.name, _owners, bags.c.rights),
         ("name", "owner"),
-        lambda who: _own(who, bags.c.owner),
-        bags.c.kind == _word,
+        lambda who: readable(who, bags.c.owner, users.c.group, bags.c.rights),
+        and_(bags.c.kind == _word, bags.c.is_deleted.is_(False)),
     )
 
 

@@ -202,7 +202,10 @@ bags = Table(
     Column("kind", String(16), nullable=False),
     Column("name", Text, nullable=False),
     _uid("owner", ForeignKey("users.uid"), index=True),
+    _rights(),
+    _flag("is_deleted"),
     _check("kind IN ('session', 'group')", "bags_are_sessions_or_groups"),
+    _check("rights BETWEEN 0 AND 511", "bags_have_rights"),
 )
 
 hosts = Table(

@@ -129,8 +129,9 @@ def _credentials(connection: Connection) -> list[Credential]:
 
 
 def _datas(connection: Connection) -> list[Data]:
+    """All of them: the name of one that was removed is not given again."""
     columns = [datas.c[name] for name in Data.__dataclass_fields__]
-    wanted = select(*columns).where(datas.c.is_deleted.is_(False)).order_by(datas.c.number)
+    wanted = select(*columns).order_by(datas.c.number)
     return [Data(*row) for row in streamed(connection, wanted)]
 
 
@@ -148,7 +149,8 @@ def _applications(connection: Connection) -> list[Application]:
 
 
 def _bag(row: Row[Any]) -> Session | Group:
-    return (Session if row.kind == "session" else Group)(row.uid, row.name, row.owner)
+    kind = Session if row.kind == "session" else Group
+    return kind(row.uid, row.name, row.owner, row.rights, bool(row.is_deleted))
 
 
 def _hosts(connection: Connection, shard: int) -> list[Host]:

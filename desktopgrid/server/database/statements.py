@@ -120,7 +120,7 @@ HOW: dict[type[changes.Change], Written] = {
         (changes.DataSaved, schema.datas, _save, "uid"),
         (changes.ApplicationSaved, schema.applications, _save, "uid"),
         (changes.ExecutableSaved, schema.executables, _save, "application", "cpu", "os"),
-        (changes.BagInserted, schema.bags, _insert_new),
+        (changes.BagSaved, schema.bags, _save, "uid"),
         (changes.HostSaved, schema.hosts, _save, "uid"),
         (changes.PilotInserted, schema.pilots, _insert_new),
         (changes.PilotUpdated, schema.pilots, _update, "stamp"),

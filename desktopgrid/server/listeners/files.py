@@ -25,8 +25,9 @@ from desktopgrid.model.errors import (
 from desktopgrid.model.objects import Data
 from desktopgrid.model.rights import READ, grants
 from desktopgrid.server.core import Peer
+from desktopgrid.server.inserting import data_row
 from desktopgrid.server.listeners.clock import utc_now
-from desktopgrid.server.requests import Reading, data_row
+from desktopgrid.server.requests import Reading
 from desktopgrid.server.state import Grid, Outcome
 from desktopgrid.server.storage import Store, Upload, WrongDigest
 from desktopgrid.server.tasks import data_arrived

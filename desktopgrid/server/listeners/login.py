@@ -12,7 +12,7 @@ from aiohttp import web
 from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.objects import Credential, new_uid
 from desktopgrid.server.listeners.clock import utc_now
-from desktopgrid.server.requests import save_credential
+from desktopgrid.server.users import save_credential
 from desktopgrid.wire.proof import new_secret, verifier_of
 
 if TYPE_CHECKING:

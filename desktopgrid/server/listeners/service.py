@@ -380,7 +380,7 @@ class Service:
         if not isinstance(message, m.Remove):
             return {}
         grid = core.grid
-        known = (grid.works, grid.applications, grid.datas)
+        known = (grid.works, grid.applications, grid.datas, grid.bags)
         uids = [uid for uid in message.uids if not any(uid in table for table in known)]
         if not uids:
             return {}

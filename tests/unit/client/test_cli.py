@@ -297,3 +297,62 @@ def test_every_command_has_help_with_the_common_options(run: Xw) -> None:
     for name in sorted(xw.commands):
         text = run(name, "-h").stdout
         assert "--identity" in text and "--format" in text
+
+
+@pytest.mark.feature("XW-GEN-2", "XW-AR-18")
+def test_rights_are_changed_and_shown_as_one_writes_them(run: Xw, tmp_path: Path) -> None:
+    (tmp_path / "points").write_text("1 2 3")
+    data = run("senddata", "points").stdout.strip()
+    bag = run("sendsession", "tuesday").stdout.strip()
+    done = run("chmod", "go-rx", data, bag, "--format", "json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == [
+        {"uid": data, "rights": "0700"},
+        {"uid": bag, "rights": "0700"},
+    ]
+    listed = json.loads(run("datas", "--format", "json").stdout)
+    assert [row["rights"] for row in listed if row["uid"] == data] == ["0700"]
+
+
+@pytest.mark.feature("XW-AR-18")
+def test_what_are_no_rights_is_refused_in_one_sentence(run: Xw) -> None:
+    bag = run("sendgroup", "all").stdout.strip()
+    done = run("chmod", "rwx", bag)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("xw: 'rwx' are no access rights; expected private, group")
+    assert run("chmod", "700", "nothing").exit_code == 1
+
+
+@pytest.mark.feature("XW-JM-6")
+def test_bags_are_made_and_listed(run: Xw) -> None:
+    for kind in ("session", "group"):
+        done = run(f"send{kind}", f"my {kind}")
+        uid = done.stdout.strip()
+        assert f"Next: xw submit APPLICATION --{kind} {uid}" in done.stderr
+        (row,) = json.loads(run(f"{kind}s", "--format", "json").stdout)
+        assert (row["uid"], row["name"]) == (uid, f"my {kind}")
+
+
+@pytest.mark.feature("XW-UM-2", "XW-UM-3")
+def test_users_are_inserted_with_a_password_that_nobody_sees(
+    run: Xw, fake: FakeGrid, tmp_path: Path
+) -> None:
+    assert run("sendusergroup", "lab").exit_code == 0
+    (tmp_path / "secret").write_text("s3cret\n")
+    done = run(
+        *("senduser", "ann", "--level", "advanced", "--usergroup", "lab"),
+        *("--email", "ann@lab", "--password", "@secret"),
+    )
+    assert done.exit_code == 0, done.stderr
+    asked = [request for request in fake.requests if isinstance(request, m.SendUser)][-1]
+    assert (asked.login, asked.level, asked.password, asked.group) == (
+        "ann",
+        "advanced",
+        "s3cret",
+        "lab",
+    )
+    assert "s3cret" not in done.output
+    (row,) = json.loads(run("users", "--format", "json").stdout)
+    assert (row["login"], row["level"], row["usergroup"]) == ("ann", "advanced", "lab")
+    assert run("senduser", "bob", "--level", "emperor").exit_code == 2
+    assert run("revoke", "ann").exit_code == 0

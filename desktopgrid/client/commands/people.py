@@ -1,0 +1,80 @@
+"""Who may use the grid: users, user groups, and the end of their right to."""
+
+from __future__ import annotations
+
+import click
+
+from desktopgrid.client.commands.identity import password_from
+from desktopgrid.client.commands.lists import LIMIT
+from desktopgrid.client.commands.shell import Command, Shell, pass_shell
+from desktopgrid.model.rights import UserLevel
+
+LEVELS = [level.name.lower() for level in UserLevel]
+
+
+@click.command(cls=Command)
+@LIMIT
+@pass_shell
+def users(shell: Shell, limit: int) -> None:
+    """List users: yourself, or all of them for a super user."""
+    columns = ("uid", "login", "level", "usergroup", "email", "revoked")
+    shell.output.rows("user", list(shell.grid.objects("users", (), limit)), columns)
+
+
+@click.command(cls=Command)
+@LIMIT
+@pass_shell
+def usergroups(shell: Shell, limit: int) -> None:
+    """List user groups: your own, or all of them for a super user."""
+    rows = list(shell.grid.objects("usergroups", (), limit))
+    shell.output.rows("usergroup", rows, ("uid", "name"))
+
+
+@click.command(cls=Command)
+@click.argument("login")
+@click.option("--level", type=click.Choice(LEVELS), default="standard", show_default=True)
+@click.option(
+    "--usergroup", metavar="NAME", help="The user group it belongs to; none unless given."
+)
+@click.option("--email", default="", help="Where to reach the user.")
+@click.option(
+    "--password",
+    callback=password_from,
+    metavar="-|@FILE",
+    help="Read the password from standard input or a file instead of asking.",
+)
+@pass_shell
+def senduser(
+    shell: Shell, login: str, level: str, usergroup: str | None, email: str, password: str
+) -> None:
+    """Insert a user who logs in as LOGIN. For super users.
+
+    A user of level worker without a user group is what public workers run under.
+    """
+    uid = shell.grid.send_user(
+        login, level=level, user_group=usergroup, email=email, password=password
+    )
+    shell.output.result(uid, {"uid": uid, "login": login, "level": level})
+    shell.output.say(f"Next, as the user: xw login --server ... --ca ... {login}")
+
+
+@click.command(cls=Command)
+@click.argument("name")
+@pass_shell
+def sendusergroup(shell: Shell, name: str) -> None:
+    """Insert the user group NAME. For super users."""
+    uid = shell.grid.send_bag("usergroup", name)
+    shell.output.result(uid, {"uid": uid, "name": name})
+    shell.output.say(f"Next: xw senduser LOGIN --usergroup {name}")
+
+
+@click.command(cls=Command)
+@click.argument("uid", metavar="LOGIN|TOKEN")
+@pass_shell
+def revoke(shell: Shell, uid: str) -> None:
+    """Revoke a user, or a token of yours: at once, wherever it is in use.
+
+    What runs on a revoked worker is tried again on another one.
+    """
+    shell.grid.revoke(uid)
+    shell.output.say(f"{uid} is revoked.")

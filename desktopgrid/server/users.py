@@ -1,0 +1,116 @@
+"""What requests about users lead to: users, their tokens, and the end of both."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from desktopgrid.model.errors import AccessDenied, AlreadyThere, BadRequest, UnknownObject
+from desktopgrid.model.lifecycle import TaskEvent
+from desktopgrid.model.objects import Credential, User
+from desktopgrid.model.rights import UserLevel, Who, may_administer
+from desktopgrid.server import changes as c
+from desktopgrid.server.hosts import host_left
+from desktopgrid.server.state import Grid, Outcome, check_name, clean, timestamp
+from desktopgrid.wire import messages as m
+
+Body = dict[str, Any]
+
+LONGEST_LIFETIME = 10**9
+"""Seconds that a token may live, unless it has no end."""
+
+
+def send_user(
+    grid: Grid, who: Who, session: str, asked: m.SendUser, now: datetime, out: Outcome
+) -> Body:
+    login = check_name(asked.login)
+    if login in grid.logins:
+        raise AlreadyThere(f"there is a user {login!r} already")
+    try:
+        level = UserLevel.named(asked.level)
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
+    group = _user_group(grid, asked.group) if asked.group is not None else None
+    user = User(grid.check_new(asked.uid), login, level, group, clean(asked.email, 255))
+    save_user(grid, user, out)
+    if asked.password:
+        # The shell has replaced the password by its argon2 hash before it came here.
+        save_credential(grid, Credential(user.uid, user.uid, "password", asked.password, now), out)
+    return {"uid": user.uid, "login": user.login}
+
+
+def _user_group(grid: Grid, name: str) -> str:
+    """The UID of the user group with this UID or name."""
+    for group in grid.user_groups.values():
+        if name in (group.uid, group.name):
+            return group.uid
+    raise UnknownObject.named("user group", name)
+
+
+def save_user(grid: Grid, user: User, out: Outcome) -> None:
+    """``user`` is as given from now on."""
+    grid.put_user(user)
+    out.changes.append(
+        c.UserSaved(user.uid, user.login, int(user.level), user.group, user.email, user.is_revoked)
+    )
+
+
+def save_credential(grid: Grid, credential: Credential, out: Outcome) -> None:
+    """``credential`` is as given from now on."""
+    grid.credentials[credential.uid] = credential
+    out.changes.append(
+        c.CredentialSaved(
+            credential.uid,
+            credential.user,
+            credential.kind,
+            credential.verifier,
+            credential.created_at.timestamp(),
+            timestamp(credential.expires_at),
+            credential.is_revoked,
+        )
+    )
+
+
+def send_token(
+    grid: Grid, who: Who, session: str, asked: m.SendToken, now: datetime, out: Outcome
+) -> Body:
+    user: User = grid.find("user", asked.user or who.user)
+    if user.uid != who.user and not may_administer(who):
+        raise AccessDenied("only a super user may make tokens for others")
+    if len(asked.verifier) != 64 or set(asked.verifier) - set("0123456789abcdef"):
+        raise BadRequest("a verifier must be 64 hexadecimal digits")
+    grid.check_new(asked.uid)
+    if asked.lifetime is not None and not 0 < asked.lifetime <= LONGEST_LIFETIME:
+        raise BadRequest(f"lifetime is 1 to {LONGEST_LIFETIME} seconds")
+    expires_at = now + timedelta(seconds=asked.lifetime) if asked.lifetime else None
+    save_credential(
+        grid, Credential(asked.uid, user.uid, "token", asked.verifier, now, expires_at), out
+    )
+    return {"uid": asked.uid}
+
+
+def revoke(
+    grid: Grid, who: Who, session: str, asked: m.Revoke, now: datetime, out: Outcome
+) -> Body:
+    """XW-USR-13: at any time, and at once."""
+    credential = grid.credentials.get(asked.uid)
+    user = grid.users.get(asked.uid) or grid.user_named(asked.uid)
+    owner = credential.user if credential is not None else user.uid if user is not None else None
+    if owner is None:
+        raise UnknownObject.named("user or token", asked.uid)
+    if not may_administer(who) and not (credential is not None and owner == who.user):
+        raise AccessDenied("only a super user may revoke users and others' tokens")
+    if credential is not None:
+        save_credential(grid, replace(credential, is_revoked=True), out)
+    elif user is not None:
+        save_user(grid, replace(user, is_revoked=True), out)
+        for state in list(grid.scheduler.hosts.values()):
+            if state.who.user == user.uid:
+                if state.session is not None:
+                    out.closing.append((state.session, "not-authenticated", "revoked"))
+                host_left(grid, state, TaskEvent.LOST, "its worker's user was revoked", now, out)
+    out.closing.append(
+        (f"by:{asked.uid if credential is not None else owner}", "not-authenticated", "revoked")
+    )
+    return {"revoked": asked.uid}
