@@ -24,6 +24,10 @@ class WebSocketBroken(ConnectionLost):
     """Something between us and the server does not let WebSockets pass; plain requests may."""
 
 
+class ForeignServer(ConnectionLost):
+    """Who answers there is not certified by this grid's CA."""
+
+
 class RefusedByServer(Unavailable):
     """The server closed the connection; ``error`` says why, ``retry_after`` 0 means for good."""
 

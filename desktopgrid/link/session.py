@@ -25,7 +25,7 @@ from typing import Any, Callable
 from desktopgrid.link.address import ServerName
 from desktopgrid.link.backoff import Backoff
 from desktopgrid.link.connection import Connection
-from desktopgrid.link.errors import ConnectionLost, RefusedByServer
+from desktopgrid.link.errors import ConnectionLost, ForeignServer, RefusedByServer
 from desktopgrid.link.handshake import Dialler, refusal_in
 from desktopgrid.link.identity import Identity
 from desktopgrid.link.transfer import Transfers
@@ -111,6 +111,7 @@ class Link:
         self._ended: GridError | None = None
         self._trouble = "not started"
         self._troubles: dict[ServerName, str] = {}
+        self._are_all_foreign = False
         self._stop = threading.Event()
         self._is_leaving = False
         self._thread = threading.Thread(target=self._run, name="link", daemon=True)
@@ -165,11 +166,17 @@ class Link:
         self._thread.start()
 
     def wait_open(self, timeout: float) -> Welcome:
-        """Wait for an open connection; raises what the server refused with, or Unavailable."""
+        """Wait for an open connection; raises what the server refused with, or Unavailable. Where
+        all who answer are not of this grid there is nothing to wait for.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._connection or self._ended, timeout)
+            self._changed.wait_for(
+                lambda: self._connection or self._ended or self._are_all_foreign, timeout
+            )
             if self._ended is not None:
                 raise self._ended
+            if self._are_all_foreign:
+                raise Unavailable(self._trouble)
             if self._connection is None or self._welcome is None:
                 raise Unavailable(f"no server has answered within {timeout:g} s: {self._trouble}")
             return self._welcome
@@ -345,6 +352,7 @@ class Link:
         error.
         """
         trouble: GridError = Unavailable("the identity names no server")
+        are_all_foreign = True
         for text in self._servers():
             server = ServerName.parse(text)
             try:
@@ -358,15 +366,20 @@ class Link:
             except GridError as error:
                 trouble = error
             else:
+                self._are_all_foreign = False
                 self._server = server
                 self._welcome_to(opened.connection, opened.welcome)
                 return opened.connection, opened.frames
             if str(trouble) != self._troubles.get(server):  # said once, not at each attempt
-                logger.warning("No connection to %s: %s", server, trouble)
+                logger.warning("No connection to %s: %s; it is tried again", server, trouble)
             self._trouble = f"{server}: {trouble}"
             self._troubles[server] = str(trouble)
+            are_all_foreign = are_all_foreign and isinstance(trouble, ForeignServer)
             if self._stop.is_set():
                 break
+        with self._changed:
+            self._are_all_foreign = are_all_foreign
+            self._changed.notify_all()
         raise trouble
 
     def _servers(self) -> tuple[str, ...]:

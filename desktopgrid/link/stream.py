@@ -24,7 +24,7 @@ import threading
 import time
 from contextlib import suppress
 
-from desktopgrid.link.errors import ConnectionLost
+from desktopgrid.link.errors import ConnectionLost, ForeignServer
 
 RECEIVE = 256 << 10
 """Bytes to ask the socket for at once: many messages a wake-up."""
@@ -112,7 +112,7 @@ class Stream:
                 with self._lock:
                     self._flush()
             except ssl.SSLCertVerificationError as error:
-                raise ConnectionLost(
+                raise ForeignServer(
                     f"the server showed no certificate of this grid: {error.verify_message}"
                 ) from error
             except ssl.SSLError as error:

@@ -311,7 +311,7 @@ def refused(link: Link) -> GridError:
 
 def test_another_ca_is_not_trusted(server: LinkServer) -> None:
     identity = server.identity(ca=Authority.new().pem)
-    with a_link(identity, is_open=False, keeps_trying=False) as owner:
+    with a_link(identity, is_open=False) as owner:
         error = refused(owner.link)
     assert isinstance(error, Unavailable)
     assert "certificate" in str(error)
