@@ -17,6 +17,7 @@ import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from desktopgrid.server.config import DEFAULT_PORT, LogLevel
 from desktopgrid.server.home import Home
 
 logger = logging.getLogger(__name__)
+
+LOG_BYTES, LOGS_KEPT = 16 << 20, 3
 
 LEVELS = {
     LogLevel.DEBUG: logging.DEBUG,
@@ -125,7 +128,8 @@ def console(directory: Path, ready_to: int | None) -> None:
     from desktopgrid.server.listeners.serving import serve
 
     home = Home.open(directory)
-    set_up_log(home.config.server.log_level)
+    # Who started us waits at a pipe and does not read what we say: it goes to a file.
+    set_up_log(home.config.server.log_level, home.log if ready_to is not None else None)
     warn_of_certificate(home)
     sys.exit(serve(home, on_ready(home, ready_to)))
 
@@ -144,10 +148,19 @@ def on_ready(home: Home, descriptor: int | None) -> Callable[[str], None]:
     return tell
 
 
-def set_up_log(level: LogLevel) -> None:
-    """Send what is worth telling to standard error."""
+def set_up_log(level: LogLevel, file: Path | None = None) -> None:
+    """Send what is worth telling to standard error, or to a file that is replaced when it is full;
+    the last few of those are kept.
+    """
+    handler = (
+        logging.StreamHandler()
+        if file is None
+        else RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=LOGS_KEPT)
+    )
     logging.basicConfig(
-        level=LEVELS[level], format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=LEVELS[level],
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        handlers=[handler],
     )
     # What these say at INFO is about themselves.
     for name in ("alembic", "asyncio", "aiohttp.access"):

@@ -171,7 +171,8 @@ def _heard(descriptor: int, patience: float) -> str | None:
 
 def _last_words(log: Path, start: int) -> str:
     with log.open("rb") as file:
-        file.seek(start)
+        # A log that was full is a new one by now.
+        file.seek(start if start <= os.fstat(file.fileno()).st_size else 0)
         lines = [line for line in file.read().decode(errors="replace").splitlines() if line]
     last = lines[-1].removeprefix("xwserver: ") if lines else "it said nothing"
     return f"the server did not start: {last} (see {log})"

@@ -108,6 +108,15 @@ def test_a_grid_on_any_port_is_named_in_its_identity_files(grid):
         assert json.loads(path.read_text())["servers"] == [address]
 
 
+def test_a_log_that_is_full_is_put_aside(grid):
+    with grid.log.open("w") as log:
+        log.truncate(16 << 20)
+    assert xwserver("start", directory=grid.directory)[0] == 0
+    assert grid.log.with_name("server.log.1").stat().st_size == 16 << 20
+    assert "Serving the grid" in grid.log.read_text()
+    assert grid.log.stat().st_mode & 0o777 == 0o600
+
+
 def test_restarting_is_stopping_and_starting(grid):
     assert xwserver("restart", directory=grid.directory)[0] == 0
     first = pid(grid)
