@@ -108,6 +108,13 @@ SETS = {
         target="usr/lib/postgresql/15/bin",
         drop="lib(llvm|z3)",  # its compiler of expressions; no query of ours is long enough
     ),
+    "mariadb": DebianSet(
+        suite="bookworm",
+        packages=("mariadb-server-core", "mariadb-client-core", "mariadb-common"),
+        variable="GLIDEBRIDGE_MARIADB",
+        proof=("usr/sbin/mariadbd", "--version"),
+        target="usr",
+    ),
     # It shows in which order a server syncs and acknowledges.
     "strace": DebianSet(
         suite="bookworm",

@@ -6,7 +6,6 @@ empty.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,13 +44,8 @@ def empty(engine: Engine) -> None:
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path / 'grid.db'}"
-    elif request.param == "postgresql":
-        url = request.getfixturevalue("postgresql_url")
     else:
-        variable = f"GLIDEBRIDGE_{request.param.upper()}_URL"
-        url = os.environ.get(variable, "")
-        if not url:
-            pytest.skip(f"{request.param} is not here: {variable} is not set")
+        url = request.getfixturevalue(f"{request.param}_url")
     opened = database.open(url)
     empty(opened)
     upgrade(opened)

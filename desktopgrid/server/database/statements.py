@@ -17,10 +17,13 @@ from sqlalchemy import (
     Connection,
     Dialect,
     Table,
+    and_,
     bindparam,
+    case,
     delete,
     insert,
     literal_column,
+    null,
     update,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
@@ -70,7 +73,10 @@ def _insert_new(dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ..
     For what clients name: no name of theirs may make a commit fail.
     """
     if dialect.name in ("mysql", "mariadb"):
-        return insert(table).inline().values(bound).prefix_with("IGNORE")
+        # IGNORE would let nonsense pass as well.
+        first = next(iter(bound))
+        plain = mysql.insert(table).values(bound)
+        return plain.on_duplicate_key_update({first: table.c[first]})
     kind = sqlite.insert if dialect.name == "sqlite" else postgresql.insert
     return kind(table).inline().values(bound).on_conflict_do_nothing()
 
@@ -85,7 +91,12 @@ def _save(dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]) ->
     others = [name for name in bound if name not in (*key, "shard")]
     if dialect.name in ("mysql", "mariadb"):
         plain = mysql.insert(table).values(bound)
-        return plain.on_duplicate_key_update({name: plain.inserted[name] for name in others})
+        is_same = and_(*(table.c[name] == plain.inserted[name] for name in key))
+        # Any unique column makes a duplicate here; one that is not the key's has to be an error.
+        only = {key[0]: case((is_same, table.c[key[0]]), else_=null())}
+        return plain.on_duplicate_key_update(
+            only | {name: plain.inserted[name] for name in others}
+        )
     kind = sqlite.insert if dialect.name == "sqlite" else postgresql.insert
     wanted = kind(table).values(bound)
     return wanted.inline().on_conflict_do_update(
