@@ -94,9 +94,7 @@ def _save(dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]) ->
         is_same = and_(*(table.c[name] == plain.inserted[name] for name in key))
         # Any unique column makes a duplicate here; one that is not the key's has to be an error.
         only = {key[0]: case((is_same, table.c[key[0]]), else_=null())}
-        return plain.on_duplicate_key_update(
-            only | {name: plain.inserted[name] for name in others}
-        )
+        return plain.on_duplicate_key_update(only | {name: plain.inserted[name] for name in others})
     kind = sqlite.insert if dialect.name == "sqlite" else postgresql.insert
     wanted = kind(table).values(bound)
     return wanted.inline().on_conflict_do_update(
