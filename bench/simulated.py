@@ -167,7 +167,7 @@ class Worker(Link):
     ) -> Self:
         """A worker with ``cores`` slots on a host of its own."""
         host = new_uid()
-        facts = Facts(f"simulated-{host[:8]}", "x86_64", "linux", cores, 1024 * cores, 10_240)
+        facts = Facts(f"simulated-{host[-8:]}", "x86_64", "linux", cores, 1024 * cores, 10_240)
         socket, welcome = await cls.open(http, identity, host=host, facts=asdict(facts))
         return cls(socket, welcome, fleet, host)
 
@@ -263,13 +263,13 @@ class Client(Link):
         """The UID of a new application that runs everywhere; the workers never run it."""
         content = b"#!/bin/true\n"
         data, application = new_uid(), new_uid()
-        announced = m.SendData(data, f"true-{data[:8]}", digest(content), len(content))
+        announced = m.SendData(data, f"true-{data[-8:]}", digest(content), len(content))
         if not (await self.ask(announced)).get("available"):
             headers = {"Authorization": f"Ticket {self.welcome.ticket}"}
             async with http.put(DATAS + data, data=content, headers=headers) as stored:
                 if stored.status != 201:
                     raise RequestRefused(f"PUT {DATAS}: {stored.status} {await stored.text()}")
-        name = f"true-{application[:8]}"
+        name = f"true-{application[-8:]}"
         await self.ask(m.SendApplication(application, name, "any", "any", data))
         return application
 

@@ -58,6 +58,7 @@ for command in (
     people.users,
     people.usergroups,
     people.senduser,
+    people.moduser,
     people.sendusergroup,
     people.revoke,
     insert.sendsession,

@@ -276,6 +276,14 @@ class FakeGrid:
         self._users[asked.uid] = {**row, "usergroup": asked.group or "", "email": asked.email}
         return {"uid": asked.uid, "login": asked.login}
 
+    def _on_changeuser(self, asked: m.ChangeUser) -> dict[str, Any]:
+        for row in self._users.values():
+            if asked.user in (row["uid"], row["login"]):
+                changed = {"level": asked.level, "usergroup": asked.group, "email": asked.email}
+                row.update((name, new) for name, new in changed.items() if new is not None)
+                return {name: row[name] for name in ("uid", "login", "level")}
+        raise UnknownObject.named("user", asked.user)
+
     def _on_remove(self, asked: m.Remove) -> dict[str, Any]:
         for uid in asked.uids:
             found = [

@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import stat
 import struct
 import zipfile
 from pathlib import Path, PurePosixPath
+from typing import IO
 from urllib.parse import quote
 
 from desktopgrid.client.connection import OnBytes
@@ -74,16 +76,30 @@ def environment_of(path: Path) -> Path | bytes:
         raise BadRequest(f"there is no file or directory {path}")
     if path.is_file() and zipfile.is_zipfile(path):
         return path
+    content = io.BytesIO()
+    _zip(path, content)
+    return content.getvalue()
+
+
+def pack(directory: Path, archive: Path) -> None:
+    """Make the zip ``archive`` of all that lies in ``directory``."""
+    partial = archive.with_name(f".{archive.name}.part")
+    with partial.open("wb") as file:
+        _zip(directory, file)
+    partial.replace(archive)
+
+
+def _zip(path: Path, target: IO[bytes]) -> None:
+    """A zip of a directory or a file; the same files make the same zip."""
     files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
     base = path if path.is_dir() else path.parent
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in files:
             entry = zipfile.ZipInfo(file.relative_to(base).as_posix(), _ZIP_DATE)
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = (stat.S_IFREG | stat.S_IMODE(file.stat().st_mode)) << 16
-            archive.writestr(entry, file.read_bytes())
-    return content.getvalue()
+            with file.open("rb") as source, archive.open(entry, "w", force_zip64=True) as packed:
+                shutil.copyfileobj(source, packed, CHUNK)
 
 
 def platform_of(executable: Path) -> Platform:

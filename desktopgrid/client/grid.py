@@ -25,7 +25,7 @@ from desktopgrid.client.arrivals import Arrivals
 from desktopgrid.client.connection import OnBytes
 from desktopgrid.client.parts import Part, parts_of
 from desktopgrid.client.replies import field, result_of, rights_of
-from desktopgrid.client.session import RESULTS_A_REQUEST, GridSession, Reply
+from desktopgrid.client.session import PATIENCE, RESULTS_A_REQUEST, GridSession, Reply
 from desktopgrid.client.watches import OnEnded
 from desktopgrid.link.identity import Identity
 from desktopgrid.model.errors import BadRequest, GridError, NotAuthenticated, UnknownObject
@@ -65,13 +65,13 @@ class Grid:
         self.session = session
 
     @classmethod
-    def open(cls, identity: Identity | Path | None = None) -> Self:
-        """Connect as ``identity``, or as whom `xw login` made us; raises NotAuthenticated,
-        Unavailable.
+    def open(cls, identity: Identity | Path | None = None, patience: float = PATIENCE) -> Self:
+        """Connect as ``identity``, or as whom `xw login` made us; raises NotAuthenticated, or
+        Unavailable where no server answers for ``patience`` seconds.
         """
         if not isinstance(identity, Identity):
             identity = profile.load(profile.identity_path(identity))
-        grid = cls(GridSession(identity))
+        grid = cls(GridSession(identity, patience=patience))
         try:
             grid.session.open()
         except BaseException:
@@ -269,6 +269,17 @@ class Grid:
         """Insert a user, as a super user; ``user_group`` by UID or name. Its UID."""
         request = m.SendUser(new_uid(), login, level, password, email, user_group)
         return str(self.session.ask(request)["uid"])
+
+    def change_user(
+        self,
+        user: str,
+        *,
+        level: str | None = None,
+        user_group: str | None = None,
+        email: str | None = None,
+    ) -> Reply:
+        """Change what is given of a user, as a super user; an empty ``user_group`` is none."""
+        return self.session.ask(m.ChangeUser(user, level, user_group, email))
 
     def _in_portions(
         self, request: type[m.Cancel] | type[m.Remove], names: Sequence[UID], what: str

@@ -67,7 +67,7 @@ class Peer:
 
     def __repr__(self) -> str:
         state = "connected" if self.send is not None else "away"
-        return f"<Peer {self.kind} {self.who.user}, session {self.session[:8]}, {state}>"
+        return f"<Peer {self.kind} {self.who.user}, session {self.session[-8:]}, {state}>"
 
 
 @dataclass
@@ -300,6 +300,8 @@ class Core:
             return None
         if isinstance(answer, requests.Reading):
             return answer
+        if isinstance(message, m.ChangeUser):
+            self._see_anew(str(answer["uid"]))
         reply = m.Reply(sequence, answer)
         if type(message) in requests.RECORDED:
             body = msgspec.json.encode(answer)
@@ -311,6 +313,13 @@ class Core:
             )
         self._commit(peer, sequence, [(sequence, reply)], out)
         return None
+
+    def _see_anew(self, uid: str) -> None:
+        """A user changed: what he may do holds for the sessions that he has open as well."""
+        who = self.grid.who(self.grid.users[uid])
+        for peer in self.peers.values():
+            if peer.kind == CLIENT and peer.who.user == uid:
+                peer.who = who
 
     def on_record(self, peer: Peer, sequence: int) -> bytes | None:
         """The answer that a request of this number was given before this session began."""

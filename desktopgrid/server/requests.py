@@ -202,6 +202,7 @@ REQUESTS: dict[type[m.Request], Entry] = {
     m.SendData: Entry(may_insert, inserting.send_data),
     m.SendGroup: Entry(may_insert, inserting.send_group),
     m.SendUser: Entry(may_administer, users.send_user),
+    m.ChangeUser: Entry(may_administer, users.change_user),
     m.SendToken: Entry(may_insert, users.send_token),
     m.Revoke: Entry(may_insert, users.revoke),
     m.Chmod: Entry(may_insert, inserting.chmod),

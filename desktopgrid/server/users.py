@@ -13,6 +13,7 @@ from desktopgrid.model.rights import UserLevel, Who, may_administer
 from desktopgrid.server import changes as c
 from desktopgrid.server.hosts import host_left
 from desktopgrid.server.state import Grid, Outcome, check_name, clean, timestamp
+from desktopgrid.server.tasks import offer
 from desktopgrid.wire import messages as m
 
 Body = dict[str, Any]
@@ -27,10 +28,7 @@ def send_user(
     login = check_name(asked.login)
     if login in grid.logins:
         raise AlreadyThere(f"there is a user {login!r} already")
-    try:
-        level = UserLevel.named(asked.level)
-    except ValueError as error:
-        raise BadRequest(str(error)) from None
+    level = _level(asked.level)
     group = _user_group(grid, asked.group) if asked.group is not None else None
     user = User(grid.check_new(asked.uid), login, level, group, clean(asked.email, 255))
     save_user(grid, user, out)
@@ -38,6 +36,35 @@ def send_user(
         # The shell has replaced the password by its argon2 hash before it came here.
         save_credential(grid, Credential(user.uid, user.uid, "password", asked.password, now), out)
     return {"uid": user.uid, "login": user.login}
+
+
+def change_user(
+    grid: Grid, who: Who, session: str, asked: m.ChangeUser, now: datetime, out: Outcome
+) -> Body:
+    """C-9: a user is in one user group at most, and a super user moves him to another."""
+    user = grid.users.get(asked.user) or grid.user_named(asked.user)
+    if user is None:
+        raise UnknownObject.named("user", asked.user)
+    if asked.level is not None:
+        user = replace(user, level=_level(asked.level))
+        if user.uid == who.user and not may_administer(grid.who(user)):
+            raise AccessDenied(
+                "a super user may not step down himself: another one has to be there"
+            )
+    if asked.group is not None:
+        user = replace(user, group=_user_group(grid, asked.group) if asked.group else None)
+    if asked.email is not None:
+        user = replace(user, email=clean(asked.email, 255))
+    save_user(grid, user, out)
+    offer(grid, now, out)
+    return {"uid": user.uid, "login": user.login, "level": user.level.name.lower()}
+
+
+def _level(name: str) -> UserLevel:
+    try:
+        return UserLevel.named(name)
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
 
 
 def _user_group(grid: Grid, name: str) -> str:

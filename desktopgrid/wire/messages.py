@@ -417,6 +417,19 @@ class SendUser(Request):
 
 
 @dataclass(frozen=True)
+class ChangeUser(Request):
+    """Change what is not None of a user, named by UID or login; an empty ``group`` is none. It
+    holds at once, also for his open sessions and his workers. Reply: {"uid", "login", "level"}.
+    """
+
+    verb = "changeuser"
+    user: str
+    level: Optional[str] = None
+    group: Optional[str] = None
+    email: Optional[str] = None
+
+
+@dataclass(frozen=True)
 class SendToken(Request):
     """A new token for a user: its id is ``uid``, ``verifier`` the hex SHA-256 of a secret that only
     the sender knows.

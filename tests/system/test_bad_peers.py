@@ -210,7 +210,7 @@ def test_who_says_nothing_is_told_to_go(server: ServerUnderTest) -> None:
 def test_a_wrong_password_is_refused_and_says_no_more(
     server: ServerUnderTest, bystander: Bystander
 ) -> None:
-    user = f"alice-{new_uid()[:8]}"
+    user = f"alice-{new_uid()[-8:]}"
     bystander.grid.session.ask(SendUser(new_uid(), user, password="correct horse"))
     ca = server.identity().ca
     told = []
@@ -286,7 +286,7 @@ def test_an_application_that_is_not_his_is_refused_to_a_user(
 ) -> None:
     grid = bystander.grid
     uid = new_uid()
-    grid.session.ask(SendUser(uid, f"bob-{uid[:8]}"))
+    grid.session.ask(SendUser(uid, f"bob-{uid[-8:]}"))
     data = grid.send_data(b"#!/bin/sh", rights=0o700)
     private = grid.send_application("mine", b"#!/bin/sh", ANY_PLATFORM, rights=0o700)
     bob = server.client(grid.new_identity("client", uid))

@@ -221,7 +221,7 @@ def test_a_standard_user_may_not_take_what_is_another_users(
     server: ServerUnderTest, grid: Grid
 ) -> None:
     uid = new_uid()
-    grid.session.ask(SendUser(uid, f"carol-{uid[:8]}"))
+    grid.session.ask(SendUser(uid, f"carol-{uid[-8:]}"))
     carol = server.client(grid.new_identity("client", uid))
     work = grid.submit(Description("square", expected_host="nowhere")).works[0]
     for take in (carol.cancel, carol.remove):

@@ -41,7 +41,7 @@ def grid(server: ServerUnderTest) -> Grid:
 @pytest.fixture
 def worker(server: ServerUnderTest) -> Iterator[Process]:
     """A worker with two slots; it is gone after the test, and so is its host's work."""
-    process = server.worker(f"worker-{new_uid()[:6]}")
+    process = server.worker(f"worker-{new_uid()[-6:]}")
     yield process
     process.kill()
 

@@ -59,6 +59,25 @@ def senduser(
 
 
 @click.command(cls=Command)
+@click.argument("user", metavar="LOGIN")
+@click.option("--level", type=click.Choice(LEVELS), help="What the user may do from now on.")
+@click.option("--usergroup", metavar="NAME", help="The user group to move to; '' for none.")
+@click.option("--email", help="Where to reach the user.")
+@pass_shell
+def moduser(
+    shell: Shell, user: str, level: str | None, usergroup: str | None, email: str | None
+) -> None:
+    """Change a user's level, user group or e-mail address. For super users.
+
+    It holds at once, also for sessions that are open and for workers that run.
+    """
+    if level is None and usergroup is None and email is None:
+        raise click.UsageError("nothing to change; give --level, --usergroup or --email")
+    reply = shell.grid.change_user(user, level=level, user_group=usergroup, email=email)
+    shell.output.rows("user", [reply], ("uid", "login", "level"))
+
+
+@click.command(cls=Command)
 @click.argument("name")
 @pass_shell
 def sendusergroup(shell: Shell, name: str) -> None:

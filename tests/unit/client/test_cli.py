@@ -355,4 +355,8 @@ def test_users_are_inserted_with_a_password_that_nobody_sees(
     (row,) = json.loads(run("users", "--format", "json").stdout)
     assert (row["login"], row["level"], row["usergroup"]) == ("ann", "advanced", "lab")
     assert run("senduser", "bob", "--level", "emperor").exit_code == 2
+    changed = run("moduser", "ann", "--level", "standard", "--usergroup", "", "--format", "json")
+    assert json.loads(changed.stdout)[0]["level"] == "standard"
+    assert run("moduser", "ann").exit_code == 2
+    assert run("moduser", "nobody", "--email", "x").exit_code == 1
     assert run("revoke", "ann").exit_code == 0

@@ -13,7 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from desktopgrid.model.errors import AccessDenied, GridError, UnknownObject
+from desktopgrid.model.errors import (
+    AccessDenied,
+    AlreadyThere,
+    BadRequest,
+    GridError,
+    UnknownObject,
+)
 from desktopgrid.model.objects import Group, Session
 from desktopgrid.model.rights import UserLevel
 from desktopgrid.wire import messages as m
@@ -77,10 +83,15 @@ def of_kinds(*kinds: str) -> list[Any]:
 
 
 def allowed(grid: GridUnderTest, request: m.Request) -> bool:
-    """Whether ``asker`` may; where not, nothing is changed."""
+    """Whether ``asker`` may."""
+    return allowed_to(grid, "asker", request)
+
+
+def allowed_to(grid: GridUnderTest, login: str, request: m.Request) -> bool:
+    """Whether the user may; where not, nothing is changed."""
     before = image(grid)
     try:
-        grid.ask(request, login="asker")
+        grid.ask(request, login=login)
     except (AccessDenied, UnknownObject):
         assert not grid.out.changes
         assert not grid.out.pushes
@@ -176,6 +187,86 @@ def test_a_worker_is_known_to_those_whose_works_it_runs() -> None:
     assert seen("alice") == {"pub", "prv"}
     assert seen("member") == {"pub", "grp"}
     assert seen("stranger") == {"pub"}
+
+
+@pytest.mark.feature("XW-USR-4", "XW-GRP-9")
+def test_a_user_is_in_one_user_group_and_what_he_owns_goes_with_him() -> None:
+    grid = GridUnderTest()
+    for group in ("lab", "elsewhere"):
+        grid.ask(m.SendGroup(group, "usergroup", group), login="admin")
+    grid.add_user(a_user("ann", group="lab"))
+    grid.add_user(a_user("bob", group="elsewhere"))
+    grid.grid.put_application(an_application("tool", owner="ann", rights=0o750))
+
+    def sees() -> bool:
+        return bool(grid.ask(m.ListObjects("apps", where={"name": "tool"}), login="bob")["rows"])
+
+    assert not sees()
+    grid.ask(m.ChangeUser("ann", group="elsewhere"), login="admin")
+    assert grid.grid.users["ann"].group == "elsewhere"
+    assert sees()
+    grid.ask(m.ChangeUser("ann", group=""), login="admin")
+    assert grid.grid.users["ann"].group is None
+    assert not sees()
+
+
+@pytest.mark.feature("XW-USR-2", "XW-USR-7")
+def test_a_level_that_changes_changes_what_one_may_do() -> None:
+    grid = GridUnderTest()
+    grid.ask(m.ChangeUser("alice", level="worker"), login="admin")
+    with pytest.raises(AccessDenied):
+        grid.submit()
+    grid.ask(m.ChangeUser("alice", level="standard"), login="admin")
+    grid.submit()
+
+
+@pytest.mark.feature("XW-USR-7")
+@pytest.mark.parametrize("login", ["alice", "worker"])
+def test_only_a_super_user_changes_users(login: str) -> None:
+    grid = GridUnderTest()
+    assert not allowed_to(grid, login, m.ChangeUser("alice", level="super"))
+
+
+@pytest.mark.parametrize(
+    "asked, error",
+    [
+        (m.ChangeUser("nobody", level="super"), UnknownObject),
+        (m.ChangeUser("alice", level="emperor"), BadRequest),
+        (m.ChangeUser("alice", group="nowhere"), UnknownObject),
+        (m.ChangeUser("admin", level="standard"), AccessDenied),
+    ],
+)
+def test_a_wrong_change_of_a_user_changes_nothing(
+    asked: m.ChangeUser, error: type[GridError]
+) -> None:
+    grid = GridUnderTest()
+    before = image(grid)
+    with pytest.raises(error):
+        grid.ask(asked, login="admin")
+    assert image(grid) == before
+
+
+@pytest.mark.feature("XW-USR-3")
+def test_a_login_is_given_once() -> None:
+    grid = GridUnderTest()
+    before = image(grid)
+    with pytest.raises(AlreadyThere, match="alice"):
+        grid.ask(m.SendUser("u9", "alice", level="super"), login="admin")
+    assert image(grid) == before
+
+
+def test_a_group_worker_goes_with_its_user_group() -> None:
+    grid = GridUnderTest()
+    for group in ("lab", "elsewhere"):
+        grid.ask(m.SendGroup(group, "usergroup", group), login="admin")
+    grid.add_user(a_user("ann", group="lab"))
+    grid.add_user(a_user("labworker", level=UserLevel.WORKER, group="elsewhere"))
+    grid.grid.put_application(an_application("tool", owner="ann", rights=0o750))
+    host = grid.arrives("desk1", login="labworker")
+    grid.ask(m.Submit("w", {"application": "tool"}), login="ann")
+    assert not host.tasks
+    grid.ask(m.ChangeUser("labworker", group="lab"), login="admin")
+    assert [task.work for task in host.tasks.values()] == ["w-0"]
 
 
 # --- sequences that nobody thought of -------------------------------------------------------------
