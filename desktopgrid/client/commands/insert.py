@@ -10,6 +10,7 @@ from desktopgrid.client.commands.shell import NAMES, Command, Shell, pass_shell
 from desktopgrid.client.commands.types import Rights
 from desktopgrid.client.files import platform_of
 from desktopgrid.client.progress import Progress, in_mib
+from desktopgrid.client.replies import rights_of
 from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.modes import mode
 from desktopgrid.model.objects import Platform
@@ -46,7 +47,7 @@ def sendapp(
         reply = shell.grid.send_application(
             name, executable, platform, rights=rights, progress=progress.show
         )
-    shell.output.result(str(reply["uid"]), reply)
+    shell.output.result(str(reply["uid"]), {**reply, "rights": mode(rights_of(reply))})
     shell.output.say(f"Application {name} is registered for {platform}. Next: xw submit {name}")
 
 
