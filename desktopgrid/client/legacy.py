@@ -135,7 +135,9 @@ def _take_apart(action: str | None, words: Sequence[str]) -> _Said:
     while rest:
         word = rest.pop(0)
         name = word.lstrip("-").lower()
-        if not re.fullmatch("--?xw[a-z]+", word.lower()):
+        if word in ("-h", "--help") and not (said.action == "xwsendwork" and said.arguments):
+            said.flags.add("xwhelp")
+        elif not re.fullmatch("--?xw[a-z]+", word.lower()):
             if word == "<" and said.action == "xwsendwork":
                 said.values["xwstdin"] = _next(rest, "<", "a file")
             else:

@@ -140,7 +140,7 @@ def usage() -> str:
     """What the client understands."""
     return "\n".join(
         (
-            f"{CLIENT} ACTION [PARAMETER...]: commands as the XWHEP manual spells them.",
+            f"Usage: {CLIENT} ACTION [PARAMETER...]: commands as the XWHEP manual spells them.",
             "  actions:    " + " ".join(f"--{name}" for name in ACTIONS),
             "  parameters: " + " ".join(f"--{name} VALUE" for name in WITH_VALUE),
             "              " + " ".join(f"--{name}" for name in FLAGS),

@@ -39,6 +39,8 @@ REQUESTS: dict[str, Callable[[], dict[str, Any]]] = {
     "sendapp": lambda: {"uid": new_uid(), "name": new_uid(), "cpu": "any", "os": "any"},
     "senddata": lambda: {"uid": new_uid(), "name": "d", "sha256": "0" * 64, "size": 3},
     "senduser": lambda: {"uid": new_uid(), "login": new_uid()},
+    "changeuser": lambda: {"user": "worker"},
+    "chmod": lambda: {"uid": "u", "rights": "755"},
     "sendtoken": lambda: {"uid": new_uid(), "verifier": "0" * 64},
     "sendgroup": lambda: {"uid": new_uid(), "kind": "session", "name": new_uid()},
     "remove": lambda: {"uids": ["u"]},

@@ -69,6 +69,7 @@ def test_a_script_is_its_action_of_the_client(script: str) -> None:
         ("--xwsendwork say --xwsession s --xwgroup g", "submit say --session s --group g --"),
         ("--xwsendwork say --xwexpectedhost h", "submit say --expected-host h --"),
         ("--xwsendwork say --xwstdin u", "submit say --stdin u --"),
+        ("--xwsendwork say --help -h", "submit say -- --help -h"),
         ("--xwgetworks", "works"),
         ("--xwgetworks u1 u2", "works u1 u2"),
         ("--xwgettasks u1", "tasks u1"),
@@ -193,11 +194,14 @@ def test_a_wrong_line_says_what_was_expected(
 
 
 @pytest.mark.feature("XW-CLI-1")
+@pytest.mark.parametrize(
+    "words", [["--xwhelp", "--xwgetapps"], ["-xwhelp"], ["--help"], ["--xwsendwork", "-h"]]
+)
 def test_help_is_printed_and_nothing_sent(
-    run: Run, fake: FakeGrid, capsys: pytest.CaptureFixture[str]
+    words: list[str], run: Run, fake: FakeGrid, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = len(fake.requests)
-    assert run(CLIENT, "--xwhelp", "--xwgetapps") == 0
+    assert run(CLIENT, *words) == 0
     said = capsys.readouterr().out
     assert all(f"--{action}" in said for action in ACTIONS)
     assert len(fake.requests) == before
