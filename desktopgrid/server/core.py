@@ -315,11 +315,17 @@ class Core:
         return None
 
     def _see_anew(self, uid: str) -> None:
-        """A user changed: what he may do holds for the sessions that he has open as well."""
-        who = self.grid.who(self.grid.users[uid])
+        """A user changed: what he may do holds for the sessions that he and his workers have open
+        as well.
+        """
+        hosts = self.grid.scheduler.hosts
         for peer in self.peers.values():
-            if peer.kind == CLIENT and peer.who.user == uid:
-                peer.who = who
+            if peer.who.user != uid:
+                continue
+            if peer.kind == CLIENT:
+                peer.who = self.grid.who(self.grid.users[uid])
+            elif peer.host in hosts:
+                peer.who = hosts[peer.host].who
 
     def on_record(self, peer: Peer, sequence: int) -> bytes | None:
         """The answer that a request of this number was given before this session began."""

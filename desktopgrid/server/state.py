@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -197,8 +197,11 @@ class Grid:
                 if queue.owner.uid == user.uid:
                     queue.owner = user
         for state in self.scheduler.hosts.values():
-            if state.who.user == user.uid:
+            if state.who.user == user.uid and state.host.pilot is None:
                 state.who = self.who(user)
+            elif state.who.user == user.uid:
+                # A pilot is a worker of the user's group, whatever he may do himself.
+                state.who = replace(state.who, group=user.group)
         self.scheduler.rematch()
 
     def put_application(self, application: Application) -> None:

@@ -22,7 +22,7 @@ from desktopgrid.server.scheduler import HostState
 from desktopgrid.server.state import Outcome
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.proof import new_secret, prove, verifier_of
-from tests.builders import GridUnderTest, a_user, facts, hours, seconds
+from tests.builders import GridUnderTest, a_user, an_application, facts, hours, seconds
 
 SECRET = new_secret()
 NONCE = "nonce"
@@ -330,3 +330,18 @@ def test_a_pilot_is_explained(grid: GridUnderTest) -> None:
     assert worker.startswith("Its worker is host host-p (p) with 0 tasks")
     report(grid, "p", status="Failed", reason="exit code 4")
     assert grid.ask(m.Why("p"), "ada")["sentences"][1:] == ["exit code 4.", "It did 0 tasks."]
+
+
+@pytest.mark.parametrize("change", [{"level": "super"}, {"email": "ada@lab"}, {"group": "lab"}])
+def test_a_pilot_stays_a_worker_whatever_becomes_of_its_user(
+    grid: GridUnderTest, change: dict[str, str]
+) -> None:
+    """Else her private works would go to a batch job that was to pull public ones only."""
+    grid.ask(m.SendGroup("lab", "usergroup", "lab"), login="admin")
+    submit(grid, "p1")
+    state = enrol(grid, "p1")
+    grid.ask(m.ChangeUser("ada", **change), login="admin")
+    assert (state.who.level, state.who.group) == (UserLevel.WORKER, change.get("group"))
+    grid.grid.put_application(an_application("mine", owner="ada", rights=0o700))
+    grid.ask(m.Submit("w", {"application": "mine"}), login="ada")
+    assert not state.tasks
