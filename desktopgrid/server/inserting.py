@@ -43,6 +43,7 @@ LONGEST_WORD = 32
 def send_application(
     grid: Grid, who: Who, session: str, asked: m.SendApplication, now: datetime, out: Outcome
 ) -> Body:
+    """An application is inserted, or gets an executable for another platform."""
     name = check_name(asked.name)
     for word in (asked.cpu, asked.os):
         if not 0 < len(word) <= LONGEST_WORD or not word.isprintable():
@@ -105,6 +106,7 @@ def readable_data(grid: Grid, who: Who, uid: str) -> Data:
 def send_data(
     grid: Grid, who: Who, session: str, asked: m.SendData, now: datetime, out: Outcome
 ) -> Body:
+    """A data is announced; its content comes by another door, unless it is here already."""
     if len(asked.sha256) != 64 or set(asked.sha256) - set("0123456789abcdef"):
         raise BadRequest("sha256 must be 64 hexadecimal digits")
     if not 0 <= asked.size <= grid.policy.max_data_bytes:
@@ -168,6 +170,7 @@ def check_rights(rights: int) -> int:
 def send_group(
     grid: Grid, who: Who, session: str, asked: m.SendGroup, now: datetime, out: Outcome
 ) -> Body:
+    """A session, a group or a user group is inserted."""
     uid, name = grid.check_new(asked.uid), check_name(asked.name)
     if asked.kind == "usergroup":
         if not may_administer(who):

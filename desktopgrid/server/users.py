@@ -25,6 +25,7 @@ LONGEST_LIFETIME = 10**9
 def send_user(
     grid: Grid, who: Who, session: str, asked: m.SendUser, now: datetime, out: Outcome
 ) -> Body:
+    """A user is inserted; a login is given once (XW-USR-3)."""
     login = check_name(asked.login)
     if login in grid.logins:
         raise AlreadyThere(f"there is a user {login!r} already")
@@ -102,6 +103,7 @@ def save_credential(grid: Grid, credential: Credential, out: Outcome) -> None:
 def send_token(
     grid: Grid, who: Who, session: str, asked: m.SendToken, now: datetime, out: Outcome
 ) -> Body:
+    """A token is made for a user, by himself or by a super user."""
     user: User = grid.find("user", asked.user or who.user)
     if user.uid != who.user and not may_administer(who):
         raise AccessDenied("only a super user may make tokens for others")

@@ -319,13 +319,15 @@ def test_no_sequence_of_requests_changes_what_is_anothers_or_shows_what_is_close
         except GridError:
             assert image(grid) == before
             assert not grid.out.changes
+        else:
+            if isinstance(request, m.Submit) and f"{request.uid}-0" not in before["work"]:
+                check_submission(grid, login, request)
         for uid, (owner, was) in owners.items():
             now = owned(grid).get(uid)
             if now is None or now[1] != was:
                 assert owner == login, f"{login} changed {uid} of {owner}"
         assert login != "worker" or image(grid) == before
         check_lists(grid)
-        check_works(grid)
 
 
 def owned(grid: GridUnderTest) -> dict[str, tuple[str, Any]]:
@@ -339,7 +341,6 @@ def owned(grid: GridUnderTest) -> dict[str, tuple[str, Any]]:
 def check_lists(grid: GridUnderTest) -> None:
     """Each user lists what the bits let him read, and nothing else: a file system's rule."""
     for login, kind in itertools.product(USERS, LISTED.values()):
-        user = grid.grid.users[login]
         shown = {row["uid"] for row in grid.ask(m.ListObjects(kind), login=login)["rows"]}
         table: dict[str, Any] = grid.grid.applications if kind == "apps" else grid.grid.bags
         wanted = {"sessions": Session, "groups": Group}.get(kind, object)
@@ -347,19 +348,32 @@ def check_lists(grid: GridUnderTest) -> None:
             if not isinstance(found, wanted) or getattr(found, "is_deleted", False):
                 assert uid not in shown
                 continue
-            group = grid.grid.users[found.owner].group
-            bits = found.rights & 0o7
-            if group is not None and group == user.group:
-                bits |= found.rights >> 3 & 0o7
-            if found.owner == login:
-                bits = found.rights >> 6
-            assert (uid in shown) is bool(bits & 4), (login, kind, uid, oct(found.rights))
+            is_readable = bool(bits_for(grid, login, found) & 4)
+            assert (uid in shown) is is_readable, (login, kind, uid, oct(found.rights))
 
 
-def check_works(grid: GridUnderTest) -> None:
-    """No work is less open than its application, and none was given to a program its user may not
-    run or to data that is closed to him.
+def check_submission(grid: GridUnderTest, login: str, request: m.Submit) -> None:
+    """Who submitted may run the program and read the data, and the work, which is as open as its
+    program, is no more open than the data.
     """
-    for work in grid.grid.works.values():
-        application = grid.grid.applications[work.submission.description.application]
-        assert work.submission.rights == application.rights
+    work = grid.grid.works[f"{request.uid}-0"]
+    description = work.submission.description
+    application = grid.grid.applications[description.application]
+    assert work.submission.rights == application.rights
+    assert bits_for(grid, login, application) & 1
+    if description.stdin is not None:
+        data = grid.grid.datas[description.stdin]
+        assert bits_for(grid, login, data) & 4
+        if application.rights & 0o005:
+            assert data.rights & 0o005
+        elif application.rights & 0o050:
+            assert data.rights & 0o055
+
+
+def bits_for(grid: GridUnderTest, login: str, found: Any) -> int:
+    """What a file system would let the user do to it."""
+    user, owner = grid.grid.users[login], grid.grid.users[found.owner]
+    if found.owner == login:
+        return int(found.rights >> 6)
+    is_member = owner.group is not None and owner.group == user.group
+    return int((found.rights | (found.rights >> 3 if is_member else 0)) & 0o7)
