@@ -2,7 +2,8 @@
 # What it fetches goes to a cache, /var/tmp/glidebridge-UID; GLIDEBRIDGE_CACHE names another place.
 PYTHON ?= python3
 RUN = $(PYTHON) -B setup/run.py
-REAL = --with htcondor --with htcondor-next --with python39 --with postgresql --with mariadb --with strace
+REAL = --with htcondor --with htcondor-next --with python39 --with postgresql --with mariadb --with strace \
+	--with ganglia --with webalizer
 PACKAGES = desktopgrid pilot bridge cod condor jdl
 NODE = desktopgrid/model desktopgrid/wire desktopgrid/link pilot/node desktopgrid/client/runner.py
 

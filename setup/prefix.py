@@ -123,6 +123,22 @@ SETS = {
         proof=("usr/bin/strace", "-V"),
         target="usr/bin/strace",
     ),
+    # It polls our Ganglia source into round-robin databases, which rrdtool reads.
+    "ganglia": DebianSet(
+        suite="bookworm",
+        packages=("gmetad", "rrdtool"),
+        variable="GLIDEBRIDGE_GANGLIA",
+        proof=("usr/sbin/gmetad", "--version"),
+        target="usr",
+    ),
+    # It reads our access log.
+    "webalizer": DebianSet(
+        suite="bookworm",
+        packages=("webalizer",),
+        variable="GLIDEBRIDGE_WEBALIZER",
+        proof=("usr/bin/wcmgr", "-V"),  # -V of webalizer itself ends with 1
+        target="usr/bin/webalizer",
+    ),
     # For the loops in C that benchmarks hold us against.
     "compiler": DebianSet(
         suite="bookworm",
