@@ -1,6 +1,9 @@
 """The real programs and services that any test may ask for by name."""
 
+import pytest
+
 from tests.databases import mariadb_url, postgresql_url
+from tests.feature_report import features_of
 from tests.pools import condor_pool, htcondor_prefix, newest_condor_pool
 from tests.real import python39, strace
 
@@ -13,3 +16,8 @@ __all__ = [
     "python39",
     "strace",
 ]
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """`pytest -k XW_AR_17` finds the tests that pin XW-AR-17."""
+    item.extra_keyword_matches.update(name.replace("-", "_") for name in features_of(item))

@@ -1,20 +1,24 @@
-"""A pytest plugin that writes docs/features.md: each item of the feature list that a test pins.
+"""A pytest plugin that writes docs/features.md: every item of the feature list, and what shows it.
 
 A test names its items with ``@pytest.mark.feature("XW-WRK-4")`` or in its own name, as in
 ``test_xw_ar_17_…``. tests/data/features.tsv says in a sentence what an item is; an item without one
-fails the run. Load it with ``-p tests.feature_report``.
+fails the run. A third column there says what no test can: ``refused 0012`` with the number of the
+decision record, or ``seam-only`` with what only another operating system could show. Load it with
+``-p tests.feature_report``.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SENTENCES = ROOT / "tests/data/features.tsv"
+DECISIONS = ROOT / "docs/decisions"
 REPORT = ROOT / "docs/features.md"
 
 IN_A_NAME = re.compile(r"(?<![a-z0-9])(XW|COD|JM|QB)[-_](?:([A-Z]+)[-_])?(\d+)(?![a-z0-9])", re.I)
@@ -22,12 +26,28 @@ IN_A_NAME = re.compile(r"(?<![a-z0-9])(XW|COD|JM|QB)[-_](?:([A-Z]+)[-_])?(\d+)(?
 HEAD = """\
 # What the tests show
 
-Written by `make features` from a test run; do not edit. Each line is an item of the feature list
-that tests pin. *shown*: all its tests passed; *skipped*: some could not run where this was written.
+Written by `make features` from a test run; do not edit. Each line is an item of the feature list.
+*passed*: all its tests did. *refused*: we do not do it, and the decision says why. *seam-only*: our
+side of it is tested, the rest only another operating system could show. *open*: not there yet.
+*skipped*: some of its tests could not run where this was written.
 
-| item | what it is | status | tests |
+"""
+TABLE = """\
+| item | what it is | status | shown by |
 | --- | --- | --- | --- |
 """
+
+
+@dataclass(frozen=True)
+class Feature:
+    """An item of the feature list. ``refused_by`` is the decision record that says why we do not do
+    it, ``seam`` what no machine of ours can show.
+    """
+
+    name: str
+    sentence: str
+    refused_by: str = ""
+    seam: str = ""
 
 
 def features_of(item: pytest.Item) -> set[str]:
@@ -37,16 +57,51 @@ def features_of(item: pytest.Item) -> set[str]:
     return marked | {"-".join(filter(None, parts)).upper() for parts in in_name}
 
 
-def sentences() -> dict[str, str]:
-    """What each item is, in a sentence."""
-    lines = SENTENCES.read_text().splitlines()
-    return dict(line.split("\t", 1) for line in lines if line)
+def parse(text: str) -> list[Feature]:
+    """The features that the lines of ``text`` tell of; raises ValueError with the line's number."""
+    features = []
+    for number, line in enumerate(text.splitlines(), 1):
+        name, sentence, *rest = line.split("\t")
+        word, _, reason = rest[0].partition(" ") if rest else ("", "", "")
+        if len(rest) > 1 or (word, bool(reason)) not in (
+            ("", False),
+            ("refused", True),
+            ("seam-only", True),
+        ):
+            raise ValueError(f"{SENTENCES.name}:{number}: expected `refused NNNN` or `seam-only …`")
+        features.append(
+            Feature(
+                name,
+                sentence,
+                refused_by=reason if word == "refused" else "",
+                seam=reason if word == "seam-only" else "",
+            )
+        )
+    return features
+
+
+def known() -> dict[str, Feature]:
+    """The feature list."""
+    return {feature.name: feature for feature in parse(SENTENCES.read_text())}
 
 
 def in_order(feature: str) -> tuple[str, int]:
     """Sorts XW-AR-2 before XW-AR-10."""
     family, _, number = feature.rpartition("-")
     return family, int(number)
+
+
+def status(feature: Feature, outcomes: set[str]) -> str:
+    """One word about ``feature``, whose tests ended with ``outcomes``."""
+    if "failed" in outcomes:
+        return "**failed**"
+    if feature.refused_by:
+        return "refused"
+    if "skipped" in outcomes:
+        return "skipped"
+    if not outcomes:
+        return "open"
+    return "seam-only" if feature.seam else "passed"
 
 
 class FeatureReport:
@@ -67,31 +122,33 @@ class FeatureReport:
                 self.outcomes[feature].add(report.outcome)
                 self.tests[feature].add(report.nodeid.partition("[")[0])
 
-    def status(self, feature: str) -> str:
-        """One word about all tests of ``feature``."""
-        outcomes = self.outcomes[feature]
-        if "failed" in outcomes:
-            return "**failed**"
-        return "skipped" if "skipped" in outcomes else "shown"
-
-    def rows(self) -> list[str]:
-        """The lines of the table."""
-        known = sentences()
-        return [
-            f"| {feature} | {known[feature]} | {self.status(feature)} "
-            f"| {'<br>'.join(f'`{test}`' for test in sorted(self.tests[feature]))} |"
-            for feature in sorted(self.tests, key=in_order)
-        ]
+    def text(self) -> str:
+        """The whole page."""
+        rows, count = [], Counter[str]()
+        for feature in known().values():
+            word = status(feature, self.outcomes[feature.name])
+            count[word] += 1
+            shown_by = [f"`{test}`" for test in sorted(self.tests[feature.name])]
+            if feature.refused_by:
+                record = next(DECISIONS.glob(f"{feature.refused_by}-*.md")).name
+                shown_by.insert(0, f"[decision {feature.refused_by}](decisions/{record})")
+            if feature.seam:
+                shown_by.insert(0, feature.seam)
+            rows.append(
+                f"| {feature.name} | {feature.sentence} | {word} | {'<br>'.join(shown_by)} |\n"
+            )
+        total = ", ".join(f"{number} {word}" for word, number in count.most_common())
+        return f"{HEAD}{sum(count.values())} items: {total}.\n\n{TABLE}{''.join(rows)}"
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if session.config.option.collectonly:
             return
-        without = sorted(self.tests.keys() - sentences().keys())
+        without = sorted(self.tests.keys() - known().keys())
         if without:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
             print(f"\n{SENTENCES.relative_to(ROOT)} says nothing about {', '.join(without)}")
             return
-        REPORT.write_text(HEAD + "\n".join(self.rows()) + "\n")
+        REPORT.write_text(self.text())
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,0 +1,49 @@
+"""The list of features, and the page that says what shows each."""
+
+import pytest
+
+from tests.feature_report import DECISIONS, SENTENCES, Feature, in_order, parse, status
+
+LISTED = parse(SENTENCES.read_text())
+
+
+def test_the_list_is_sorted_and_has_each_item_once() -> None:
+    names = [feature.name for feature in LISTED]
+    assert names == sorted(set(names), key=in_order)
+
+
+def test_each_item_has_a_sentence() -> None:
+    assert [feature.name for feature in LISTED if not feature.sentence.endswith(".")] == []
+
+
+def test_what_is_refused_has_its_decision_record() -> None:
+    numbers = {feature.refused_by for feature in LISTED if feature.refused_by}
+    assert [number for number in numbers if not list(DECISIONS.glob(f"{number}-*.md"))] == []
+
+
+PLAIN = Feature("XW-AR-1", "It is so.")
+REFUSED = Feature("XW-AR-1", "It is so.", refused_by="0012")
+SEAM = Feature("XW-AR-1", "It is so.", seam="macOS")
+
+
+@pytest.mark.parametrize(
+    ("feature", "outcomes", "word"),
+    [
+        (PLAIN, {"passed"}, "passed"),
+        (PLAIN, set(), "open"),
+        (PLAIN, {"passed", "skipped"}, "skipped"),
+        (PLAIN, {"passed", "failed", "skipped"}, "**failed**"),
+        (REFUSED, set(), "refused"),
+        (REFUSED, {"failed"}, "**failed**"),
+        (SEAM, {"passed"}, "seam-only"),
+        (SEAM, set(), "open"),
+    ],
+)
+def test_one_word_says_how_an_item_does(feature: Feature, outcomes: set[str], word: str) -> None:
+    assert status(feature, outcomes) == word
+
+
+@pytest.mark.parametrize("rest", ["refused", "later 0012", "refused 0012\tmore"])
+def test_a_wrong_line_of_the_list_is_named(rest: str) -> None:
+    with pytest.raises(ValueError, match=r"features\.tsv:2"):
+        parse(f"XW-AR-1\tIt is so.\nXW-AR-2\tIt is not.\t{rest}\n")
