@@ -30,10 +30,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Entry:
-    """The value of one key, and the line on which it stands."""
+    """The value of one key, the line on which it stands, and how the key is spelled there if it is
+    not spelled as ours.
+    """
 
     value: str
     line: int
+    spelling: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Section:
     @property
     def title(self) -> str:
         """The section as it is written: ``[site lal]``."""
+        if not self.kind:
+            return ""
         return f"[{self.kind} {self.name}]" if self.name else f"[{self.kind}]"
 
     def error(self, key: str, message: str) -> ConfigurationError:
@@ -65,10 +70,11 @@ class Section:
 
 @dataclass(frozen=True)
 class Configuration:
-    """A file's sections, in the order in which they stand there."""
+    """A file's sections, in the order in which they stand there, and who may read the file."""
 
     file: str
     sections: tuple[Section, ...]
+    mode: int = 0o600
 
     def section(self, kind: str) -> Section:
         """The section ``[kind]``; an empty one if the file has none, so that all defaults hold."""
@@ -81,6 +87,12 @@ class Configuration:
         """The sections ``[kind name]``."""
         return [section for section in self.sections if section.kind == kind and section.name]
 
+    def refuse_open_secret(self, key: str, entry: Entry) -> None:
+        """Raise ConfigurationError if others than the owner can read the secret of ``key``."""
+        if self.mode & 0o077:
+            message = f"others can read this {key} (mode {self.mode & 0o777:o}); chmod 600 the file"
+            raise ConfigurationError(self.file, entry.line, message)
+
     def expect(self, *kinds: str) -> Configuration:
         """This configuration; raises ConfigurationError on a section of no kind in ``kinds``."""
         for section in self.sections:
@@ -91,22 +103,29 @@ class Configuration:
         return self
 
 
-def read(path: str | Path) -> Configuration:
-    """The configuration in the file ``path``; raises ConfigurationError."""
+def read(path: str | Path, *, may_begin_plain: bool = False) -> Configuration:
+    """The configuration in the file ``path``; raises ConfigurationError. ``may_begin_plain`` as for
+    :func:`parse`.
+    """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text, mode = Path(path).read_text(encoding="utf-8"), Path(path).stat().st_mode
     except OSError as error:
         raise ConfigurationError(str(path), 0, f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise ConfigurationError(str(path), line, "is not UTF-8 text") from None
-    return parse(text, str(path))
+    found = parse(text, str(path), may_begin_plain=may_begin_plain)
+    return dataclasses.replace(found, mode=mode)
 
 
-def parse(text: str, file: str = "<text>") -> Configuration:
-    """The configuration that ``text`` describes; ``file`` is what errors call it."""
-    sections: list[Section] = []
+def parse(text: str, file: str = "<text>", *, may_begin_plain: bool = False) -> Configuration:
+    """The configuration that ``text`` describes; ``file`` is what errors call it.
+
+    Keys before the first section are an error, or where it ``may_begin_plain`` a section without
+    a kind (model/manual.py reads it).
+    """
     entries: dict[str, Entry] = {}
+    sections = [Section(file, 1, "", "", entries)] if may_begin_plain else []
     for number, raw in enumerate(text.splitlines(), 1):
         line = _without_comment(raw)
         if not line:
@@ -124,7 +143,7 @@ def parse(text: str, file: str = "<text>") -> Configuration:
         if key in entries:
             earlier = entries[key].line
             message = f"{sections[-1].title} key {key!r} stands on line {earlier} already"
-            raise ConfigurationError(file, number, message)
+            raise ConfigurationError(file, number, message.lstrip())
         entries[key] = Entry(value, number)
     return Configuration(file, tuple(sections))
 
@@ -148,7 +167,9 @@ def from_section(kind: type[T], section: Section) -> T:
         try:
             values[key] = reader_of(hints[key])(entry.value)
         except ValueError as error:
-            raise section.error(key, f"{key} must be {error}, not {entry.value!r}") from None
+            spelled = entry.spelling or f"{section.title} {key}"
+            message = f"{spelled} must be {error}, not {entry.value!r}"
+            raise ConfigurationError(section.file, entry.line, message) from None
     for name, field in fields.items():
         if name not in values and _is_required(field):
             message = f"{section.title} lacks the key {name!r}"

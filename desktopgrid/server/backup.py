@@ -21,7 +21,7 @@ def back_up(home: Home, target: Path) -> None:
     What fails leaves nothing. Raises AlreadyThere, Unavailable, or BadRequest where the database is
     not a file of the grid.
     """
-    if home.config.database.url:
+    if home.config.database.address:
         raise BadRequest(
             "the database is not in the grid's directory: copy it with its own tools first"
             f" (pg_dump), then {home.directory}"
@@ -57,8 +57,10 @@ def _copy_database(source: Path, target: Path) -> None:
 
 
 def _copy_files(home: Home, target: Path) -> None:
+    configuration = target / home.configuration.relative_to(home.directory)
+    configuration.parent.mkdir(mode=0o755, exist_ok=True)
+    shutil.copy2(home.configuration, configuration)
     for path in (
-        home.configuration,
         home.ca_certificate,
         home.ca_key,
         home.certificate,

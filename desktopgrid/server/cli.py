@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -26,8 +26,11 @@ import click
 from desktopgrid.model.errors import GridError
 from desktopgrid.server import daemon, pki
 from desktopgrid.server.backup import back_up
-from desktopgrid.server.config import DEFAULT_PORT, LogLevel
+from desktopgrid.server.config import LogLevel, Module
+from desktopgrid.server.config import read as read_configuration
 from desktopgrid.server.home import Home
+from desktopgrid.server.manual import DEFAULT_PORT
+from desktopgrid.server.modules import Of
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +108,21 @@ def without_password(context: click.Context, option: click.Parameter, url: str) 
     metavar="URL",
     help="The database, its password left to ~/.pgpass. Default: a file in DIR.",
 )
-def init(directory: Path, names: tuple[str, ...], port: int, address: str, url: str) -> None:
+@click.option(
+    "--xwconfig",
+    "manuals",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Configure it by this file in the XWHEP manual's form, an xtremweb.server.conf.",
+)
+def init(
+    directory: Path,
+    names: tuple[str, ...],
+    port: int,
+    address: str,
+    url: str,
+    manuals: Path | None,
+) -> None:
     """Make a new grid in DIR, ready to serve."""
     from desktopgrid.server import founding
 
@@ -113,7 +130,11 @@ def init(directory: Path, names: tuple[str, ...], port: int, address: str, url: 
     settings = {key: value for key, value in settings.items() if value}
     if port != DEFAULT_PORT:
         settings["port"] = str(port)
-    home = founding.found(directory, settings, utc_now())
+    if manuals is not None:
+        if settings:
+            raise click.UsageError("--xwconfig says all; leave the other options out")
+        read_configuration(manuals)
+    home = founding.found(directory, settings, utc_now(), manuals)
     click.echo(f"A new grid is in {home.directory}. Next:", err=True)
     click.echo(f"  xwserver --directory {home.directory} start")
     click.echo(f"  xw --identity {home.admin_identity} stats")
@@ -130,6 +151,9 @@ def console(directory: Path, ready_to: int | None) -> None:
     home = Home.open(directory)
     # Who started us waits at a pipe and does not read what we say: it goes to a file.
     set_up_log(home.config.server.log_level, home.log if ready_to is not None else None)
+    for note in home.config.notes:
+        logger.warning("%s", note)
+    hear_only(home.config.server.modules_logged)
     warn_of_certificate(home)
     sys.exit(serve(home, on_ready(home, ready_to)))
 
@@ -165,6 +189,13 @@ def set_up_log(level: LogLevel, file: Path | None = None) -> None:
     # What these say at INFO is about themselves.
     for name in ("alembic", "asyncio", "aiohttp.access"):
         logging.getLogger(name).setLevel(max(LEVELS[level], logging.WARNING))
+
+
+def hear_only(modules: Collection[Module]) -> None:
+    """From now on only these modules write to the log, if any is named."""
+    if modules:
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(Of(modules))
 
 
 def warn_of_certificate(home: Home) -> None:

@@ -1,6 +1,7 @@
 """What the administrator set: ``server.conf`` as frozen values, each key with its default.
 
-The keys are explained in samples/server.conf.
+The keys are explained in samples/server.conf, those of the XWHEP manual (manual.py) in
+conf/xtremweb.server.conf.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 from desktopgrid.model import configuration
-from desktopgrid.model.configuration import Section
+from desktopgrid.model.configuration import Configuration
+from desktopgrid.model.manual import in_our_words
+from desktopgrid.server.manual import DEFAULT_PORT, MANUAL
 
-DEFAULT_PORT = 4325
-ALIASES = {"port.https": "port"}
-"""Keys by which the XWHEP manual calls ours (7.1)."""
+DEFAULT_DATABASE = "xtremweb"
+"""The name of the database where only its user, password or host is given (manual, 7.1.1)."""
 
 
 class LogLevel(Enum):
@@ -26,6 +29,14 @@ class LogLevel(Enum):
     INFO = "info"
     WARN = "warn"
     ERROR = "error"
+
+
+class Module(Enum):
+    """A part of the server whose lines may stand alone in the log (XWHEP manual, 7.1.1)."""
+
+    DATABASE = "DBI"
+    COMMUNICATION = "Comm"
+    TASKS = "Task"
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,7 @@ class ServerSection:
     alive_period: timedelta = timedelta(seconds=60)
     stop_patience: timedelta = timedelta(seconds=30)
     log_level: LogLevel = LogLevel.INFO
+    modules_logged: tuple[Module, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -48,9 +60,38 @@ class ServerSection:
 
 @dataclass(frozen=True)
 class DatabaseSection:
-    """``[database]``: an empty ``url`` is the SQLite file ``grid.db`` in the grid's directory."""
+    """``[database]``: by its ``url``, or as a MariaDB or MySQL by its parts; with neither it is the
+    SQLite file ``grid.db`` in the grid's directory.
+    """
 
-    url: str = ""
+    url: str = field(default="", repr=False)
+    name: str = ""
+    user: str = ""
+    password: str = field(default="", repr=False)
+    host: str = ""
+
+    def __post_init__(self) -> None:
+        if self.url and self._parts:
+            raise ValueError("url says all about the database; leave name, user, ... out")
+
+    @property
+    def _parts(self) -> bool:
+        return bool(self.name or self.user or self.password or self.host)
+
+    @property
+    def address(self) -> str:
+        """The database as SQLAlchemy names it; empty for the file in the grid's directory."""
+        if self.url or not self._parts:
+            return self.url
+        user = quote(self.user, safe="")
+        if self.password:
+            user += f":{quote(self.password, safe='')}"
+        at = f"{user}@" if user else ""
+        is_socket = self.host.startswith("/")
+        host = "" if is_socket else self.host or "localhost"
+        socket = f"unix_socket={quote(self.host)}&" if is_socket else ""
+        name = quote(self.name or DEFAULT_DATABASE, safe="")
+        return f"mariadb+pymysql://{at}{host}/{name}?{socket}charset=utf8mb4"
 
 
 @dataclass(frozen=True)
@@ -73,29 +114,43 @@ class LimitsSection:
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """The whole of ``server.conf``."""
+    """The whole of ``server.conf``, and a sentence for each key in it that has no effect."""
 
     server: ServerSection = field(default_factory=ServerSection)
     database: DatabaseSection = field(default_factory=DatabaseSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
+    notes: tuple[str, ...] = ()
 
 
 SECTIONS = {"server": ServerSection, "database": DatabaseSection, "limits": LimitsSection}
 
 
 def read(path: Path) -> ServerConfig:
-    """The configuration in the file ``path``; raises ConfigurationError."""
-    found = configuration.read(path).expect(*SECTIONS)
+    """The configuration in the file ``path``, ours or the XWHEP manual's; raises
+    ConfigurationError.
+    """
+    reading = in_our_words(configuration.read(path, may_begin_plain=True), MANUAL, SECTIONS)
+    found = reading.configuration.expect(*SECTIONS)
+    _refuse_open_password(found)
     return ServerConfig(
-        server=configuration.from_section(ServerSection, _plain(found.section("server"))),
+        server=configuration.from_section(ServerSection, found.section("server")),
         database=configuration.from_section(DatabaseSection, found.section("database")),
         limits=configuration.from_section(LimitsSection, found.section("limits")),
+        notes=reading.notes,
     )
 
 
-def _plain(section: Section) -> Section:
-    """``section`` with our own names for the manual's keys."""
-    entries = {ALIASES.get(key, key): entry for key, entry in section.entries.items()}
-    if len(entries) != len(section.entries):
-        raise section.error("port", "port and port.https are the same; keep one")
-    return dataclasses.replace(section, entries=entries)
+def _refuse_open_password(found: Configuration) -> None:
+    """A database's password is for the server's user alone, in whichever key it stands."""
+    entries = found.section("database").entries
+    for key in ("password", "url"):
+        entry = entries.get(key)
+        if entry and entry.value and (key == "password" or _has_password(entry.value)):
+            found.refuse_open_secret("password", entry)
+
+
+def _has_password(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).password)
+    except ValueError:
+        return False

@@ -19,15 +19,24 @@ from desktopgrid.server import changes, pki
 from desktopgrid.server.database import engine as database
 from desktopgrid.server.database import records
 from desktopgrid.server.database.upgrading import upgrade
-from desktopgrid.server.home import CONFIGURATION, Home, sync_directory, write_private
+from desktopgrid.server.home import (
+    CONFIGURATION,
+    MANUALS_CONFIGURATION,
+    Home,
+    sync_directory,
+    write_private,
+)
 from desktopgrid.wire.proof import new_secret, verifier_of
 
 ADMINISTRATOR = "admin"
 WORKER = "worker"
 
 
-def found(directory: Path, settings: dict[str, str], now: datetime) -> Home:
-    """A new grid in ``directory``, which must be empty or not there, with these keys set.
+def found(
+    directory: Path, settings: dict[str, str], now: datetime, manuals: Path | None = None
+) -> Home:
+    """A new grid in ``directory``, which must be empty or not there, with these keys set, or with
+    the XWHEP manual's file ``manuals`` for its configuration.
 
     It is made beside its place and then put there, so that what fails leaves nothing. Raises
     AlreadyThere, Unavailable, or ConfigurationError on a wrong setting.
@@ -43,7 +52,13 @@ def found(directory: Path, settings: dict[str, str], now: datetime) -> Home:
     except OSError as error:
         raise Unavailable(f"cannot make {directory}: {error.strerror}") from error
     try:
-        _furnish(part, settings, now)
+        if manuals is None:
+            write_private(part / CONFIGURATION, configuration_text(settings))
+        else:
+            place = part / MANUALS_CONFIGURATION
+            place.parent.mkdir(mode=0o755)
+            write_private(place, manuals.read_bytes())
+        _furnish(part, now)
         part.chmod(0o755)
         part.replace(directory)
         sync_directory(directory.parent)
@@ -54,8 +69,7 @@ def found(directory: Path, settings: dict[str, str], now: datetime) -> Home:
     return Home.open(directory)
 
 
-def _furnish(directory: Path, settings: dict[str, str], now: datetime) -> None:
-    write_private(directory / CONFIGURATION, configuration_text(settings))
+def _furnish(directory: Path, now: datetime) -> None:
     home = Home.open(directory)
     home.sites_directory.mkdir(mode=0o755)
     for sample in ("condor", "local"):

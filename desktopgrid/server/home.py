@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from desktopgrid.model.errors import UnknownObject
+from desktopgrid.model.errors import ConfigurationError, UnknownObject
 from desktopgrid.model.objects import Site
 from desktopgrid.model.sites import SiteConfig, read_sites
 from desktopgrid.server import config as configuration
 from desktopgrid.server.config import ServerConfig
 
 CONFIGURATION = "server.conf"
+MANUALS_CONFIGURATION = "conf/xtremweb.server.conf"
+"""Where the XWHEP manual has it (7.1.1)."""
 
 
 @dataclass(frozen=True)
@@ -29,21 +31,13 @@ class Home:
     def open(cls, directory: Path) -> Home:
         """The grid in ``directory``; raises UnknownObject if there is none, ConfigurationError."""
         directory = directory.absolute()
-        if not (directory / CONFIGURATION).is_file():
-            raise UnknownObject(
-                f"there is no grid in {directory} (no {CONFIGURATION});"
-                " `xwserver init DIR` makes one, --directory or GLIDEBRIDGE_HOME names another"
-            )
-        return cls(
-            directory,
-            configuration.read(directory / CONFIGURATION),
-            read_sites(directory / "sites.d"),
-        )
+        place = configuration_of(directory)
+        return cls(directory, configuration.read(place), read_sites(directory / "sites.d"))
 
     @property
     def configuration(self) -> Path:
         """What the administrator set."""
-        return self.directory / CONFIGURATION
+        return configuration_of(self.directory)
 
     @property
     def sites_directory(self) -> Path:
@@ -78,7 +72,7 @@ class Home:
     @property
     def database_url(self) -> str:
         """The database as SQLAlchemy names it."""
-        return self.config.database.url or f"sqlite:///{self.database}"
+        return self.config.database.address or f"sqlite:///{self.database}"
 
     @property
     def datas(self) -> Path:
@@ -114,6 +108,23 @@ class Home:
     def caps(self) -> dict[str, Site]:
         """The sites as the scheduler and the caps see them."""
         return {name: site.site for name, site in self.sites.items()}
+
+
+def configuration_of(directory: Path) -> Path:
+    """The one configuration file of the grid in ``directory``; raises UnknownObject if there is
+    none, ConfigurationError if there are two.
+    """
+    ours, manuals = directory / CONFIGURATION, directory / MANUALS_CONFIGURATION
+    if ours.is_file() and manuals.is_file():
+        raise ConfigurationError(
+            str(manuals), 1, f"{ours} is this grid's configuration too; remove one of the two"
+        )
+    if ours.is_file() or manuals.is_file():
+        return ours if ours.is_file() else manuals
+    raise UnknownObject(
+        f"there is no grid in {directory} (neither {CONFIGURATION} nor {MANUALS_CONFIGURATION});"
+        " `xwserver init DIR` makes one, --directory or GLIDEBRIDGE_HOME names another"
+    )
 
 
 def write_private(path: Path, content: str | bytes, mode: int = 0o600) -> None:

@@ -242,6 +242,45 @@ def test_a_directory_is_found_by_option_environment_or_being_there(grid, tmp_pat
     assert (code, "there is no grid in" in talk) == (1, True)
 
 
+@pytest.mark.feature("XW-CFG-1")
+def test_a_grid_may_be_configured_by_the_manuals_file(tmp_path):
+    """From the file of an old installation to a server that serves, and a log of what is moot."""
+    written = tmp_path / "xtremweb.server.conf"
+    written.write_text(
+        "# our grid\nport.https=0\nport.tcp=9321\njava.nio : true\nModulesLogged=Task\n"
+        "[server]\naddress = 127.0.0.1\n"
+    )
+    place = tmp_path / "grid"
+    code, _, talk = xwserver("init", str(place), "--xwconfig", str(written))
+    assert code == 0, talk
+    assert not (place / "server.conf").exists()
+    assert (place / "conf" / "xtremweb.server.conf").read_text() == written.read_text()
+    code, _, talk = xwserver("start", directory=place)
+    assert code == 0, talk
+    assert xwserver("backup", str(tmp_path / "copy"), directory=place)[0] == 0
+    assert xwserver("stop", directory=place)[0] == 0
+    log = (place / "server.log").read_text()
+    assert log.count("conf/xtremweb.server.conf:3: port.tcp has no effect") == 1
+    assert log.count("conf/xtremweb.server.conf:4: java.nio has no effect") == 1
+    assert "Stopping on SIGTERM" not in log, "what the listeners say was not asked for"
+    assert Home.open(tmp_path / "copy").config.server.port == 0
+
+
+@pytest.mark.feature("XW-CFG-13")
+def test_a_server_does_not_start_with_the_pass_phrase_of_the_manual(grid):
+    text = grid.configuration.read_text()
+    grid.configuration.write_text(f"XWpassPhrase = XWCertPass\n{text}")
+    for verb in ("start", "console"):
+        code, _, talk = xwserver(verb, directory=grid.directory)
+        assert code == 1
+        assert "server.conf:1: XWpassPhrase is the pass phrase that the manual prints" in talk
+    code, _, talk = xwserver(
+        "init", str(grid.directory / "other"), "--xwconfig", str(grid.configuration)
+    )
+    assert code == 1
+    assert not (grid.directory / "other").exists()
+
+
 @pytest.mark.feature("XW-CFG-17")
 @pytest.mark.parametrize("args", [("dance",), ("init",), ("start", "stop"), ("--colour", "start")])
 def test_a_wrong_command_line_gets_usage_and_exit_code_2(tmp_path, args):

@@ -142,7 +142,7 @@ async def _open_port(runner: web.AppRunner, home: Home) -> tuple[web.TCPSite, in
     except OSError as error:
         raise Unavailable(
             f"cannot listen at {settings.address} port {settings.port}: {error.strerror or error};"
-            " set port in server.conf"
+            f" set port in {home.configuration}"
         ) from error
     port: int = runner.addresses[0][1]
     return site, port

@@ -48,10 +48,10 @@ def test_every_key_of_a_new_grid_can_be_set(tmp_path):
 
 
 @pytest.mark.feature("XW-CFG-8")
-@pytest.mark.parametrize("key", ["port", "port.https"])
-def test_the_port_is_4325_unless_it_is_set(tmp_path, key):
+@pytest.mark.parametrize("text", ["[server]\nport = 5000\n", "port.https = 5000\n[server]\n"])
+def test_the_port_is_4325_unless_it_is_set(tmp_path, text):
     assert read(tmp_path, "").server.port == 4325
-    assert read(tmp_path, f"[server]\n{key} = 5000\n").server.port == 5000
+    assert read(tmp_path, text).server.port == 5000
 
 
 @pytest.mark.feature("XW-CFG-14")
@@ -68,7 +68,9 @@ def test_the_log_has_four_levels(tmp_path, level):
         ("[sever]\n", r"server.conf:1: unknown section \[sever\]"),
         ("[server]\nport = many\n", "server.conf:2: .*port must be a whole number"),
         ("[server]\nport = 70000\n", "port must be between 0 and 65535"),
-        ("[server]\nport = 1\nport.https = 2\n", "port and port.https are the same"),
+        ("port.https = 2\n[server]\nport = 1\n", "port is what port.https on line 1 says already"),
+        ("[server]\nport.https = 2\n", "manual's key: it stands before .* it is called port$"),
+        ("[limits]\nport.https = 2\n", r"manual's key: it stands before the first \[section\]$"),
         ("[server]\nalive_period = 0 s\n", "alive_period must be between"),
         ("[server]\nlog_level = loud\n", "one of debug, info, warn, error"),
         ("[limits]\nmax_works = -1\n", "max_works must not be negative"),
