@@ -5,16 +5,18 @@ import pytest
 from tests.databases import mariadb_url, postgresql_url
 from tests.feature_report import features_of
 from tests.pools import condor_pool, htcondor_prefix, newest_condor_pool
-from tests.real import python39, strace
+from tests.real import ganglia, python39, strace, webalizer
 
 __all__ = [
     "condor_pool",
+    "ganglia",
     "htcondor_prefix",
     "mariadb_url",
     "newest_condor_pool",
     "postgresql_url",
     "python39",
     "strace",
+    "webalizer",
 ]
 
 

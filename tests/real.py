@@ -40,6 +40,18 @@ def python39() -> Path:
 
 
 @pytest.fixture(scope="session")
+def webalizer() -> Path:
+    """webalizer, which reads access logs in the Common Log Format."""
+    return real_part("GLIDEBRIDGE_WEBALIZER", "webalizer")
+
+
+@pytest.fixture(scope="session")
+def ganglia() -> Path:
+    """The prefix of Ganglia: sbin/gmetad, bin/rrdtool."""
+    return real_part("GLIDEBRIDGE_GANGLIA", "Ganglia")
+
+
+@pytest.fixture(scope="session")
 def strace() -> Path:
     """strace, where the kernel lets it trace a child."""
     program = real_part("GLIDEBRIDGE_STRACE", "strace")

@@ -113,16 +113,36 @@ class LimitsSection:
 
 
 @dataclass(frozen=True)
+class WatchingSection:
+    """``[watching]``: what the server tells of itself. ``log_directory`` counts from the grid's."""
+
+    log_directory: Path = Path("log")
+    log_mib: int = 64
+    logs_kept: int = 10
+    access_log: bool = True
+
+    def __post_init__(self) -> None:
+        if self.log_mib < 1 or self.logs_kept < 0:
+            raise ValueError("log_mib must be at least 1, logs_kept not negative")
+
+
+@dataclass(frozen=True)
 class ServerConfig:
     """The whole of ``server.conf``, and a sentence for each key in it that has no effect."""
 
     server: ServerSection = field(default_factory=ServerSection)
     database: DatabaseSection = field(default_factory=DatabaseSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
+    watching: WatchingSection = field(default_factory=WatchingSection)
     notes: tuple[str, ...] = ()
 
 
-SECTIONS = {"server": ServerSection, "database": DatabaseSection, "limits": LimitsSection}
+SECTIONS = {
+    "server": ServerSection,
+    "database": DatabaseSection,
+    "limits": LimitsSection,
+    "watching": WatchingSection,
+}
 
 
 def read(path: Path) -> ServerConfig:
@@ -136,6 +156,7 @@ def read(path: Path) -> ServerConfig:
         server=configuration.from_section(ServerSection, found.section("server")),
         database=configuration.from_section(DatabaseSection, found.section("database")),
         limits=configuration.from_section(LimitsSection, found.section("limits")),
+        watching=configuration.from_section(WatchingSection, found.section("watching")),
         notes=reading.notes,
     )
 

@@ -32,6 +32,7 @@ from desktopgrid.server import dispatcher, hosts, pilots, requests
 from desktopgrid.server.codec import CODEC
 from desktopgrid.server.journal import Journal
 from desktopgrid.server.state import Grid, Outcome
+from desktopgrid.server.watching import Watcher
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.codec import LAST_NUMBER
 from desktopgrid.wire.exchange import CLIENT, SERVER, WORKER, Exchange
@@ -56,6 +57,8 @@ class Peer:
     exchange: Exchange
     ticket: str
     host: str | None = None
+    address: str = ""
+    """Where its connection comes from."""
     send: Callable[[bytes], None] | None = None
     close: Callable[[str, str], None] | None = None
     last_heard_at: datetime | None = None
@@ -80,7 +83,7 @@ class Recorded:
 
 @dataclass(eq=False)
 class Effect:
-    """What is to happen once a journal position is durable."""
+    """What is to happen once a journal position is durable. ``asked``: what the reply is to."""
 
     position: int
     peer: Peer | None
@@ -88,13 +91,16 @@ class Effect:
     replies: list[tuple[int, m.Message]]
     pushes: list[tuple[str, m.Message]]
     then: Callable[[], None] | None = None
+    asked: m.Message | None = None
 
 
 class Core:
     """The grid in memory, its journal and its sessions."""
 
-    def __init__(self, grid: Grid, journal: Journal, recorded: dict[str, Recorded]) -> None:
-        self.grid, self.journal = grid, journal
+    def __init__(
+        self, grid: Grid, journal: Journal, recorded: dict[str, Recorded], watcher: Watcher
+    ) -> None:
+        self.grid, self.journal, self.watcher = grid, journal, watcher
         self.recorded = recorded
         """What is on record of sessions that an earlier incarnation had, or that went idle."""
         self.peers: dict[str, Peer] = {}
@@ -227,6 +233,7 @@ class Core:
         from it.
         """
         messages = peer.exchange.receive(frame)
+        self.watcher.received += len(frame)
         peer.last_heard_at = now
         if peer.host is not None:
             state = self.grid.scheduler.hosts.get(peer.host)
@@ -296,7 +303,7 @@ class Core:
         try:
             answer = requests.answer(self.grid, peer.who, peer.session, message, now, out)
         except GridError as error:
-            self.refuse(peer, sequence, error)
+            self.refuse(peer, sequence, message, error)
             return None
         if isinstance(answer, requests.Reading):
             return answer
@@ -311,7 +318,7 @@ class Core:
                     peer.session, sequence, peer.who.user, body.decode(), now.timestamp()
                 )
             )
-        self._commit(peer, sequence, [(sequence, reply)], out)
+        self._commit(peer, sequence, [(sequence, reply)], out, message)
         return None
 
     def _see_anew(self, uid: str) -> None:
@@ -332,14 +339,14 @@ class Core:
         recorded = self.recorded.get(peer.session)
         return recorded.bodies.get(sequence) if recorded is not None else None
 
-    def reply(self, peer: Peer, sequence: int, body: dict[str, Any]) -> None:
+    def reply(self, peer: Peer, sequence: int, asked: m.Message, body: dict[str, Any]) -> None:
         """The answer to a question that the database was asked."""
-        self._commit(peer, sequence, [(sequence, m.Reply(sequence, body))], Outcome())
+        self._commit(peer, sequence, [(sequence, m.Reply(sequence, body))], Outcome(), asked)
 
-    def refuse(self, peer: Peer, sequence: int, error: GridError) -> None:
+    def refuse(self, peer: Peer, sequence: int, asked: m.Message, error: GridError) -> None:
         """A request is refused; nothing was changed."""
         failure = m.Failure(sequence, error.code, str(error))
-        self._commit(peer, sequence, [(sequence, failure)], Outcome())
+        self._commit(peer, sequence, [(sequence, failure)], Outcome(), asked)
 
     def _forget_acknowledged(self, peer: Peer, out: Outcome) -> None:
         records, unacknowledged = peer.records, peer.exchange.unacknowledged
@@ -369,7 +376,12 @@ class Core:
     # --- what follows when it is durable ----------------------------------------------------------
 
     def _commit(
-        self, peer: Peer | None, handled: int, replies: list[tuple[int, m.Message]], out: Outcome
+        self,
+        peer: Peer | None,
+        handled: int,
+        replies: list[tuple[int, m.Message]],
+        out: Outcome,
+        asked: m.Message | None = None,
     ) -> None:
         position = self.journal.put(out.changes) if out.changes else self.journal.position
         for note in out.notes:
@@ -377,7 +389,8 @@ class Core:
         for session, code, reason in out.closing:
             self._end(session, code, reason)
         if handled or replies or out.pushes:
-            self._effects.append(Effect(position, peer, handled, replies, out.pushes))
+            effect = Effect(position, peer, handled, replies, out.pushes, asked=asked)
+            self._effects.append(effect)
             if position <= self.journal.durable:
                 self.durable(self.journal.durable)
 
@@ -412,6 +425,8 @@ class Core:
                 for sequence, reply in effect.replies:
                     self._say(peer, reply)
                     peer.records.append((peer.exchange.last_said, sequence))
+                    if effect.asked is not None:
+                        self.watcher.answered(self.grid, peer, effect.asked, reply)
                 dirty[peer.session] = peer
             for session, message in effect.pushes:
                 other = self.peers.get(session)
@@ -440,6 +455,7 @@ class Core:
             return
         while (frame := peer.exchange.frame()) is not None:
             peer.send(frame)
+            self.watcher.sent += len(frame)
 
     def flush(self, peer: Peer) -> None:
         """Say what waits for ``peer``, whose connection is new."""

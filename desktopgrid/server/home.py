@@ -90,6 +90,11 @@ class Home:
         return self.directory / "server.log"
 
     @property
+    def logs(self) -> Path:
+        """Where the logs lie that others read: who asked for what, who did what."""
+        return self.directory / self.config.watching.log_directory
+
+    @property
     def address_file(self) -> Path:
         """``https://host:port`` of the server that serves now."""
         return self.directory / "address"

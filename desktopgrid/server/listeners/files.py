@@ -27,6 +27,7 @@ from desktopgrid.model.rights import READ, grants
 from desktopgrid.server.core import Peer
 from desktopgrid.server.inserting import data_row
 from desktopgrid.server.listeners.clock import utc_now
+from desktopgrid.server.listeners.watching import USER
 from desktopgrid.server.requests import Reading
 from desktopgrid.server.state import Grid, Outcome
 from desktopgrid.server.storage import Store, Upload, WrongDigest
@@ -55,7 +56,10 @@ def _peer(request: web.Request) -> tuple[Service, Peer]:
     scheme, _, ticket = request.headers.get("Authorization", "").partition(" ")
     if scheme != "Ticket":
         raise NotAuthenticated("transfers carry `Authorization: Ticket ...` of an open session")
-    return service, service.core.peer_of(ticket)
+    core = service.core
+    peer = core.peer_of(ticket)
+    request[USER] = core.grid.users[peer.who.user].login
+    return service, peer
 
 
 def _readable(service: Service, peer: Peer, uid: str) -> Data:
@@ -219,6 +223,7 @@ async def _receive(request: web.Request, name: str, sha256: str, size: int) -> w
             return answer
         async for chunk in request.content.iter_chunked(CHUNK):
             await _in_thread(service, upload.append, chunk)
+            service.watcher.taken += len(chunk)
         return await _finish(service, upload)
     except WrongDigest as error:
         return _refused(422, error.code, str(error))

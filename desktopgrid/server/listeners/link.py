@@ -13,6 +13,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from desktopgrid.model.errors import GridError, NotAuthenticated, RemoteProtocolError, Unavailable
 from desktopgrid.server.codec import CODEC
 from desktopgrid.server.core import Peer
+from desktopgrid.server.listeners.watching import USER
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.codec import frame_of
 from desktopgrid.wire.proof import new_nonce
@@ -118,7 +119,7 @@ async def link(request: web.Request) -> web.WebSocketResponse:
     send = writer(cast(asyncio.Transport, request.transport))
     peer: Peer | None = None
     try:
-        peer = await _shake_hands(service, socket, send)
+        peer = await _shake_hands(service, request, socket, send)
         await _converse(service, socket, peer)
     except GridError as error:
         if not isinstance(error, NotAuthenticated | Unavailable):
@@ -132,7 +133,10 @@ async def link(request: web.Request) -> web.WebSocketResponse:
 
 
 async def _shake_hands(
-    service: Service, socket: web.WebSocketResponse, send: Callable[[bytes], None]
+    service: Service,
+    request: web.Request,
+    socket: web.WebSocketResponse,
+    send: Callable[[bytes], None],
 ) -> Peer:
     first, nonce = challenge(service)
     send(plain_frame(first))
@@ -148,7 +152,8 @@ async def _shake_hands(
         service.spawn(socket.close(code=WSCloseCode.GOING_AWAY))
 
     send(plain_frame(welcome))
-    service.attach(peer, send, close)
+    service.attach(peer, send, close, request.remote or "")
+    request[USER] = welcome.user
     return peer
 
 

@@ -12,6 +12,7 @@ from aiohttp import web
 from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.objects import Credential, new_uid
 from desktopgrid.server.listeners.clock import utc_now
+from desktopgrid.server.listeners.watching import USER
 from desktopgrid.server.users import save_credential
 from desktopgrid.wire.proof import new_secret, verifier_of
 
@@ -46,6 +47,7 @@ async def login(request: web.Request) -> web.Response:
     if not 0 < asked.lifetime <= LONGEST_LIFETIME:
         raise BadRequest(f"lifetime is 1 to {LONGEST_LIFETIME} seconds")
     user = await service.check_password(asked.login, asked.password)
+    request[USER] = user.login
     secret, now = new_secret(), utc_now()
     token = Credential(
         new_uid(),

@@ -24,6 +24,7 @@ from desktopgrid.server.listeners.link import (
     read_hello,
     refusal,
 )
+from desktopgrid.server.listeners.watching import USER
 from desktopgrid.wire.codec import frame_of
 
 if TYPE_CHECKING:
@@ -43,8 +44,9 @@ TURN_HEADER = "Glidebridge-Turn"
 class PollLink:
     """One connection of polls: what waits to be fetched, and whose it is once it has said hello."""
 
-    def __init__(self, service: Service, nonce: str) -> None:
-        self.service, self.nonce = service, nonce
+    def __init__(self, service: Service, nonce: str, address: str = "") -> None:
+        self.service, self.nonce, self.address = service, nonce, address
+        self.user: str | None = None
         self.peer: Peer | None = None
         self.frames: deque[bytes] = deque()
         self.is_closed = False
@@ -115,9 +117,9 @@ class PollLink:
                 await self.service.frame(self.peer, frame)
                 return
             peer, welcome = await self.service.open(read_hello(frame), self.nonce)
-            self.peer = peer
+            self.peer, self.user = peer, welcome.user
             self.send(plain_frame(welcome))
-            self.service.attach(peer, self.send, self.close)
+            self.service.attach(peer, self.send, self.close, self.address)
         except GridError as error:
             logger.info("Closed the poll link of %s: %s", self.peer or "an unknown peer", error)
             refused = refusal(error)
@@ -134,7 +136,7 @@ async def poll(request: web.Request) -> web.Response:
             raise LimitExceeded("too many poll links are open")
         first, nonce = challenge(service)
         name = secrets.token_hex(16)
-        service.poll_links[name] = PollLink(service, nonce)
+        service.poll_links[name] = PollLink(service, nonce, request.remote or "")
         return web.Response(body=plain_frame(first), headers={LINK_HEADER: name})
     link = service.poll_links.get(name)
     if link is None:
@@ -151,6 +153,7 @@ async def poll(request: web.Request) -> web.Response:
     except TimeoutError:  # one of its predecessors was lost on the way
         link.end()
         return _gone()
+    request[USER] = link.user
     if link.is_closed and not link.frames:
         link.end()
     return web.Response(body=answer, headers={LINK_HEADER: name})

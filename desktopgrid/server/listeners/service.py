@@ -47,6 +47,7 @@ from desktopgrid.server.outputs import Outputs
 from desktopgrid.server.requests import Reading
 from desktopgrid.server.state import Grid, Outcome, Policy
 from desktopgrid.server.tasks import offer
+from desktopgrid.server.watching import Watcher
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.exchange import WORKER
 
@@ -72,8 +73,9 @@ class Service:
         policy: Policy,
         sites: dict[str, Site],
         outputs: Outputs,
+        watcher: Watcher,
     ) -> None:
-        self.outputs = outputs
+        self.outputs, self.watcher = outputs, watcher
         self.name, self.engine, self.policy, self.sites = name, engine, policy, sites
         self.incarnation = 0
         self._core: Core | None = None
@@ -153,7 +155,7 @@ class Service:
         )
         if forgotten:
             journal.put([RepliesForgotten(*each) for each in forgotten.items()])
-        core = Core(grid, journal, recorded)
+        core = Core(grid, journal, recorded, self.watcher)
         return core
 
     def _soon(self, do: Callable[..., None], *args: Any) -> None:
@@ -290,10 +292,14 @@ class Service:
         return peer, welcome
 
     def attach(
-        self, peer: Peer, send: Callable[[bytes], None], close: Callable[[str, str], None]
+        self,
+        peer: Peer,
+        send: Callable[[bytes], None],
+        close: Callable[[str, str], None],
+        address: str,
     ) -> None:
-        """``peer`` is connected from now on."""
-        peer.send, peer.close = send, close
+        """``peer`` is connected from now on, from ``address``."""
+        peer.send, peer.close, peer.address = send, close, address
         core = self.core
         core.flush(peer)
 
@@ -371,9 +377,9 @@ class Service:
             asked = core.client_said(peer, sequence, message, utc_now(), out)
             if asked is not None:
                 await self.until_durable()
-                core.reply(peer, sequence, await self.ask(asked))
+                core.reply(peer, sequence, message, await self.ask(asked))
         except GridError as error:
-            core.refuse(peer, sequence, error)
+            core.refuse(peer, sequence, message, error)
 
     async def _ended_works(self, core: Core, message: m.Message) -> dict[str, str]:
         """The works that a removal speaks of and that are over, each with its owner."""

@@ -17,15 +17,20 @@ import uvloop
 from aiohttp import web
 
 from desktopgrid.model.errors import Unavailable
+from desktopgrid.server import access
 from desktopgrid.server.database import engine as database
 from desktopgrid.server.database.upgrading import upgrade
 from desktopgrid.server.home import Home, write_private
 from desktopgrid.server.listeners.app import build
+from desktopgrid.server.listeners.clock import utc_now
 from desktopgrid.server.listeners.files import sweep
 from desktopgrid.server.listeners.service import Service
+from desktopgrid.server.listeners.watching import access_logger
+from desktopgrid.server.logs import LineFile
 from desktopgrid.server.outputs import Outputs
 from desktopgrid.server.state import Policy
 from desktopgrid.server.storage import Store
+from desktopgrid.server.watching import Watcher
 
 logger = logging.getLogger(__name__)
 
@@ -94,18 +99,32 @@ def policy_of(home: Home) -> Policy:
     )
 
 
+def watcher_of(home: Home) -> Watcher:
+    """Who is told what the server does, with the logs that the administrator wants."""
+    settings = home.config.watching
+    most, kept = settings.log_mib << 20, settings.logs_kept
+    requests = home.logs / "access.log"
+    return Watcher(
+        utc_now, LineFile(requests, access.encode, most, kept) if settings.access_log else None
+    )
+
+
 async def _serve(home: Home, on_ready: Callable[[str], None]) -> int:
     engine = database.open(home)
     try:
         upgrade(engine)
         store = Store(home.datas, home.config.limits.min_free_mib << 20)
         outputs = Outputs(home.datas / "outputs")
-        service = Service(socket.gethostname(), engine, policy_of(home), home.caps, outputs)
+        watcher = watcher_of(home)
+        service = Service(
+            socket.gethostname(), engine, policy_of(home), home.caps, outputs, watcher
+        )
         await service.start()
         service.spawn(sweep(service, store))
         runner = web.AppRunner(
             build(service, store),
-            access_log=None,
+            access_log=logger,
+            access_log_class=access_logger(watcher),
             handle_signals=False,
             shutdown_timeout=LAST_PATIENCE,
         )
@@ -122,6 +141,7 @@ async def _serve(home: Home, on_ready: Callable[[str], None]) -> int:
         await service.land(home.config.server.stop_patience.total_seconds())
         await service.stop()
         await runner.cleanup()
+        watcher.close()
         return 0
     finally:
         engine.dispose()
