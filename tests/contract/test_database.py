@@ -487,6 +487,12 @@ def test_every_kind_is_listed(full, kind, expected):
     assert uids(full, kind) == expected
 
 
+@pytest.mark.feature("XW-JM-2")
+def test_a_listed_task_names_its_work_and_its_host(full):
+    (found,) = full.read(list_objects, "tasks").rows
+    assert (found["work"], found["host"], found["status"]) == ("sweep-0", "desk1", "PENDING")
+
+
 def test_an_application_names_its_platforms(full):
     full.record(row(c.ExecutableSaved, cpu="x86_64", os="linux"))
     (found,) = full.read(list_objects, "apps").rows

@@ -241,6 +241,7 @@ def process_of(stamp: str) -> int:
     raise AssertionError(f"pilot {stamp} has no process")
 
 
+@pytest.mark.feature("XW-PIL-1")
 def test_pilots_glide_into_a_pool_and_do_works(stage: Stage, pool: LoopbackPool) -> None:
     stamps = stage.submit("pool", 2)
     assert len(set(stamps)) == 2

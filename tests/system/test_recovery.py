@@ -16,6 +16,7 @@ SEED, ROUNDS = 20261120, 4
 
 @pytest.mark.feature("XW-ARC-4")
 @pytest.mark.feature("XW-ARC-9")
+@pytest.mark.feature("XW-LIM-4")
 def test_nothing_acknowledged_is_lost_or_done_twice_when_anybody_is_killed(tmp_path: Path) -> None:
     with a_grid(tmp_path) as server:
         churn = Churn(server, SEED)

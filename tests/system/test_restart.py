@@ -134,6 +134,7 @@ def test_a_second_server_in_one_directory_is_refused(server: ServerUnderTest, gr
 CUBE = b"#!/bin/sh\nsleep 0.0$(($1 % 5))\necho $(($1 * $1))\necho $(($1 * $1 * $1)) > cube\n"
 
 
+@pytest.mark.feature("XW-LIM-5")
 def test_a_backup_under_load_is_a_consistent_grid_with_its_datas(
     server: ServerUnderTest, grid: Grid, tmp_path: Path
 ) -> None:

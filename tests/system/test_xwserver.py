@@ -72,7 +72,7 @@ def test_init_says_what_to_type_next_and_that_works(tmp_path):
     assert xwserver("--directory", str(tmp_path / "grid"), "stop")[0] == 0
 
 
-@pytest.mark.feature("XW-CFG-15")
+@pytest.mark.feature("XW-CFG-15", "XW-PKG-14")
 def test_a_grid_is_started_seen_and_stopped(grid):
     place = grid.directory
     code, out, _ = xwserver("status", "--format", "json", directory=place)
