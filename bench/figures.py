@@ -14,6 +14,7 @@ from typing import Any
 from bench import peer_venv
 from bench.alone import alone
 from bench.grid import NotMeasured, Server, load_on
+from bench.lists import listed
 from bench.measure import median
 from bench.report import (
     Figure,
@@ -40,6 +41,7 @@ FLATNESS, BYTES_A_WAITING_WORK, RESTART_SECONDS = 1.2, 1_000, 15
 WORKERS_AT_A_LEVEL = 8
 ALONE_MILLISECONDS, FDATASYNCS = 6.0, 2.0
 KILOBYTES_A_CONNECTION = 60
+ACCEPTED_SECONDS, ROWS_PER_SECOND = 10, 20_000
 REGISTRATIONS_PER_SECOND, REGISTRATION_MILLISECONDS = 2_000, 100
 # A rate counts as kept when no more than this share of it was lost.
 KEPT = 0.95
@@ -58,6 +60,7 @@ class Scale:
     pushes: int
     jobs: int
     rates: tuple[int, ...]
+    listed: int
 
 
 FULL = Scale(
@@ -70,6 +73,7 @@ FULL = Scale(
     pushes=500,
     jobs=3_000,
     rates=(2_500, 5_000, 10_000),
+    listed=100_000,
 )
 QUICK = Scale(
     rounds=1,
@@ -81,6 +85,7 @@ QUICK = Scale(
     pushes=50,
     jobs=300,
     rates=(1_000, 2_500),
+    listed=10_000,
 )
 
 
@@ -268,6 +273,28 @@ def _fastest_in_time(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return kept[-1] if kept else found[0]
 
 
+def lists(scale: Scale) -> Iterable[Figure]:
+    """Figure 7: very many works: until a sweep of them is durable, and how fast they are listed."""
+    rounds = []
+    for number in range(1, scale.rounds + 1):
+        found = listed(scale.listed)
+        tell(
+            f"7 round {number}: a sweep of {scale.listed} works accepted in {found.accepted:.1f} s,"
+            f" listed at {found.rows_of_all:.0f} rows/s,"
+            f" by its name at {found.rows_of_one:.0f} rows/s"
+        )
+        rounds.append(found)
+    accepted = median(found.accepted for found in rounds)
+    yield at_most(
+        f"7 s until a sweep of {scale.listed} works is accepted", accepted, ACCEPTED_SECONDS, "s"
+    )
+    for name, rates in (
+        (f"7 rows/s of a list of {scale.listed} works", [r.rows_of_all for r in rounds]),
+        ("7 rows/s of the same by their submission", [r.rows_of_one for r in rounds]),
+    ):
+        yield at_least(name, median(rates), ROWS_PER_SECOND, "rows/s")
+
+
 FIGURES: dict[int, Callable[[Scale], Iterable[Figure]]] = {
     1: works_per_second,
     2: dispatches,
@@ -275,6 +302,7 @@ FIGURES: dict[int, Callable[[Scale], Iterable[Figure]]] = {
     4: one_alone,
     5: idle_workers,
     6: registrations,
+    7: lists,
 }
 
 

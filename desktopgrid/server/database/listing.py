@@ -7,7 +7,7 @@ sees what. The rules are those of model/rights.py, said in SQL; a test holds the
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -18,6 +18,8 @@ from sqlalchemy import (
     Connection,
     FromClause,
     Label,
+    Row,
+    Select,
     and_,
     false,
     or_,
@@ -325,12 +327,9 @@ def list_objects(
         .order_by(listed.number.desc())
         .limit(limit + 1)
     )
-    names = list(uids)
-    if names:
-        wanted = wanted.where(or_(*(name.in_(names) for name in listed.names)))
     if after is not None:
         wanted = wanted.where(listed.number < _number(after))
-    found = connection.execute(wanted).all()
+    found = _found(connection, wanted, listed.names, list(uids), limit + 1)
     decode = {**_TIMES, **listed.decode}
     rows = [
         {
@@ -342,6 +341,27 @@ def list_objects(
     if kind == "apps":
         _add_platforms(connection, rows)
     return Page(rows, str(found[limit - 1].number) if len(found) > limit else None)
+
+
+def _found(
+    connection: Connection,
+    wanted: Select[*tuple[Any, ...]],
+    columns: Iterable[Column[Any]],
+    names: list[str],
+    most: int,
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """The first rows that have one of ``names``, if there are any, in one of ``columns``.
+
+    A question a column: an OR over columns is answered by sorting all that fit, page after page.
+    """
+    if not names:
+        return connection.execute(wanted).all()
+    rows: dict[int, Row[*tuple[Any, ...]]] = {}
+    for column in columns:
+        named = column == names[0] if len(names) == 1 else column.in_(names)
+        for row in connection.execute(wanted.where(named)):
+            rows[row.number] = row
+    return [rows[number] for number in sorted(rows, reverse=True)[:most]]
 
 
 def _labelled(columns: Mapping[str, ColumnElement[Any]]) -> list[ColumnElement[Any]]:
