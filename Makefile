@@ -6,6 +6,8 @@ REAL = --with htcondor --with htcondor-next --with python39 --with postgresql --
 	--with ganglia --with webalizer
 PACKAGES = desktopgrid pilot bridge cod condor jdl
 NODE = desktopgrid/model desktopgrid/wire desktopgrid/link pilot/node desktopgrid/client/runner.py
+# The commit at which the foundation was finished: what came later may not slow it down.
+FOUNDATION = 0d38b91
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo test check check-format check-style check-types check-node check-map
@@ -43,7 +45,7 @@ check-map:
 	@$(RUN) pytest --quiet tests/test_architecture.py
 
 bench: ## measure us beside our peers and the machine's limits; writes bench/latest.json
-	@$(RUN) --with htcondor --with compiler --result bench/latest.json python bench/run.py
+	@$(RUN) --with htcondor --with compiler --earlier $(FOUNDATION) --result bench/latest.json python bench/run.py
 
 soak: ## run the long tests: kill everything at random, a hundred times
 	@$(RUN) $(REAL) pytest -m soak tests/soak

@@ -9,10 +9,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from bench import peer_venv
 from bench.alone import alone
+from bench.foundation import copy_of_ours, foundation, measured_in, side_in
 from bench.grid import NotMeasured, Server, load_on
 from bench.lists import listed
 from bench.measure import median
@@ -41,6 +44,8 @@ FLATNESS, BYTES_A_WAITING_WORK, RESTART_SECONDS = 1.2, 1_000, 15
 WORKERS_AT_A_LEVEL = 8
 ALONE_MILLISECONDS, FDATASYNCS = 6.0, 2.0
 KILOBYTES_A_CONNECTION = 60
+# Of what the foundation does, with all that came later switched on.
+OF_THE_FOUNDATION = 0.8
 ACCEPTED_SECONDS, ROWS_PER_SECOND = 10, 20_000
 REGISTRATIONS_PER_SECOND, REGISTRATION_MILLISECONDS = 2_000, 100
 # A rate counts as kept when no more than this share of it was lost.
@@ -91,7 +96,7 @@ QUICK = Scale(
 
 def works_per_second(scale: Scale) -> Iterable[Figure]:
     """Figure 1: /bin/true end to end on two slots, beside four peers and the machine's limit."""
-    found = compare([*_ours(), *_peers()], scale.rounds, scale.seconds, _tell_round)
+    found = compare([*_ours(), *_peers()], scale.rounds, scale.seconds, partial(_tell_round, 1))
     for name in OURS.values():
         yield from _beside_all(name, found)
 
@@ -126,12 +131,12 @@ def _peers() -> list[Side]:
     return [*(peer(name, file, str(interpreter)) for name, file in PEERS.items()), *sides]
 
 
-def _tell_round(number: int, outcome: Round | LeftOut) -> None:
+def _tell_round(figure: int, number: int, outcome: Round | LeftOut) -> None:
     if isinstance(outcome, LeftOut):
-        tell(f"1 round {number}: {outcome.peer} is left out: {outcome.left_out}")
+        tell(f"{figure} round {number}: {outcome.peer} is left out: {outcome.left_out}")
         return
     tell(
-        f"1 round {number}: {outcome.peer}: {outcome.rate:.1f} works/s"
+        f"{figure} round {number}: {outcome.peer}: {outcome.rate:.1f} works/s"
         f" ({outcome.works} in {outcome.seconds:.1f} s), one alone {outcome.single_p50_ms:.2f} ms"
     )
 
@@ -295,6 +300,47 @@ def lists(scale: Scale) -> Iterable[Figure]:
         yield at_least(name, median(rates), ROWS_PER_SECOND, "rows/s")
 
 
+def beside_the_foundation(scale: Scale) -> Iterable[Figure]:
+    """Figure 8: figures 1 to 3 once more, beside the commit at which the foundation was finished.
+
+    Our own side runs in a copy as well, so that its figures are not taken for those of this run.
+    """
+    with foundation() as then, copy_of_ours() as now:
+        yield from _works_beside(then, scale)
+        yield from _costs_beside(then, now, scale)
+
+
+def _works_beside(then: Path, scale: Scale) -> Iterable[Figure]:
+    earlier = {how: f"foundation, {how}" for how in OURS}
+    sides = [*_ours(), *(side_in(then, name, how) for how, name in earlier.items())]
+    found = compare(sides, scale.rounds, scale.seconds, partial(_tell_round, 8))
+    for how, name in OURS.items():
+        title = f"8 works/s: {name}, beside the foundation"
+        if name in found.rounds and earlier[how] in found.rounds:
+            yield beside(title, found.rate(name), found.rate(earlier[how]), OF_THE_FOUNDATION)
+        else:
+            reasons = "; ".join(f"{each}: {why}" for each, why in found.left_out.items())
+            yield not_measured(title, f">= {OF_THE_FOUNDATION:g} x", reasons)
+
+
+def _costs_beside(then: Path, now: Path, scale: Scale) -> Iterable[Figure]:
+    found: dict[str, list[tuple[float, float]]] = {}
+    is_quick = scale.seconds < FULL.seconds
+    # Figure 3 takes minutes and is steady.
+    for number in [2] * scale.rounds + [3]:
+        ours, earlier = (measured_in(tree, number, is_quick) for tree in (now, then))
+        for title in ours.keys() & earlier.keys():
+            found.setdefault(title, []).append((ours[title], earlier[title]))
+        tell(f"8: figure {number} of both was measured")
+    for title in sorted(found):
+        here, there = (median(values) for values in zip(*found[title], strict=True))
+        of_both = f"8 {title[2:]}, beside the foundation"
+        if "dispatches/s" in title:
+            yield beside(of_both, here, there, OF_THE_FOUNDATION)
+        else:
+            yield flat(of_both, here, there, 1 / OF_THE_FOUNDATION)
+
+
 FIGURES: dict[int, Callable[[Scale], Iterable[Figure]]] = {
     1: works_per_second,
     2: dispatches,
@@ -303,6 +349,7 @@ FIGURES: dict[int, Callable[[Scale], Iterable[Figure]]] = {
     5: idle_workers,
     6: registrations,
     7: lists,
+    8: beside_the_foundation,
 }
 
 

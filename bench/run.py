@@ -1,10 +1,10 @@
 """Measure the grid beside its peers and the limits of this machine.
 
-    python bench/run.py [--figure N]... [--rounds 3] [--quick]
+    python bench/run.py [--figure N]... [--rounds 3] [--quick] [--result FILE]
 
 Prints what it does with the machine's load, then a table, and writes bench/latest.json.
 ``--quick`` shows in a few minutes that all parts work; its numbers are too short to mean much and
-are not written.
+are written to no file but one that is named.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure the grid beside its peers.")
     parser.add_argument("--figure", type=int, action="append", choices=sorted(FIGURES))
     parser.add_argument("--rounds", type=int, help=f"rounds of each, {FULL.rounds} by default")
-    parser.add_argument("--quick", action="store_true", help="short and rough; nothing is written")
+    parser.add_argument("--quick", action="store_true", help="short and rough")
+    parser.add_argument("--result", type=Path, metavar="FILE", help=f"not {RESULT.name}, but this")
     options = parser.parse_args()
     if options.rounds is not None and options.rounds < 1:
         parser.error("--rounds is at least 1")
@@ -44,9 +45,10 @@ def main() -> int:
         figure for number in options.figure or sorted(FIGURES) for figure in measure(number, scale)
     ]
     print(table(figures))
-    if not options.quick:
-        write(RESULT, of, load_before, figures)
-        print(f"written to {RESULT}")
+    result = options.result or (None if options.quick else RESULT)
+    if result is not None:
+        write(result, of, load_before, figures)
+        print(f"written to {result}")
     return 0 if all(figure.measured is not None for figure in figures) else 1
 
 

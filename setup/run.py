@@ -1,10 +1,11 @@
 """Set up what a make target needs, then run its command.
 
-    run.py [--with NAME]... [--result PATH]... [--as-caller] COMMAND [ARGUMENT...]
+    run.py [--with NAME]... [--earlier COMMIT] [--result PATH]... [--as-caller] COMMAND [WORD...]
 
 ``--with`` names a set of prefix.py. Where that cannot be had, its variable stays unset and a
-message says why: tests skip by name, or fail if GLIDEBRIDGE_REQUIRE_REAL=1. ``--result`` names a
-file that the command writes, relative to the checkout.
+message says why: tests skip by name, or fail if GLIDEBRIDGE_REQUIRE_REAL=1. ``--earlier``
+unpacks the sources of a commit and tells where in GLIDEBRIDGE_EARLIER. ``--result`` names a file
+that the command writes, relative to the checkout.
 
 The command finds the virtual environment first on PATH and the code on PYTHONPATH; it runs in the
 checkout, with a HOME in the cache. GLIDEBRIDGE_COMMIT says which commit is running. When it ends,
@@ -27,6 +28,7 @@ from pathlib import Path
 import account
 import bootstrap
 import cache
+import earlier
 import prefix
 import watch
 from cache import SetupError, Unavailable, say
@@ -37,6 +39,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 def main() -> int:
     parser = argparse.ArgumentParser(description="Set up what a command needs, then run it.")
     parser.add_argument("--with", dest="sets", action="append", default=[], choices=prefix.SETS)
+    parser.add_argument("--earlier", metavar="COMMIT")
     parser.add_argument("--result", dest="results", action="append", default=[])
     parser.add_argument("--as-caller", action="store_true")
     parser.add_argument("command", nargs=argparse.REMAINDER)
@@ -56,6 +59,8 @@ def main() -> int:
         "_CONDOR_SEC_KNOWN_HOSTS": str(home / "known_hosts"),
         "GLIDEBRIDGE_COMMIT": commit(),
     }
+    if options.earlier:
+        variables |= earlier_tree(options.earlier)
     runner = account.unprivileged()
     if runner is not None and not options.as_caller:
         return run_as(runner, options.command, options.results, variables)
@@ -79,6 +84,15 @@ def foreign_programs(names: list[str], patchelf: Path) -> dict[str, str]:
 
     with ThreadPoolExecutor() as threads:
         return dict(filter(None, threads.map(ensure, names)))
+
+
+def earlier_tree(wanted: str) -> dict[str, str]:
+    """The variable that tells where the sources of commit ``wanted`` are, if they can be had."""
+    try:
+        return {"GLIDEBRIDGE_EARLIER": str(earlier.ensure(CHECKOUT, wanted))}
+    except Unavailable as reason:
+        say(f"what is measured beside it is left out: {reason}")
+        return {}
 
 
 def commit() -> str:
