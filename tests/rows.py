@@ -44,6 +44,8 @@ DEFAULTS: dict[type[Any], dict[str, Any]] = {
         "uri": "",
         "is_available": True,
         "is_deleted": False,
+        "cpu": "",
+        "os": "",
     },
     c.ApplicationSaved: {
         "uid": "app",

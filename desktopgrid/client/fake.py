@@ -32,6 +32,7 @@ from desktopgrid.model.errors import BadRequest, GridError, Unavailable, Unknown
 from desktopgrid.model.modes import rights_from
 from desktopgrid.model.objects import Description
 from desktopgrid.model.rights import PRIVATE, PUBLIC, Reach, UserLevel, reach_of
+from desktopgrid.model.uris import located
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.codec import to_body
 
@@ -234,7 +235,9 @@ class FakeGrid:
         for data in self._datas.values():
             if data.sha256 == asked.sha256 and data.uid in self._contents:
                 self._contents[asked.uid] = self._contents[data.uid]
-        return {"uid": asked.uid, "available": asked.uid in self._contents}
+        if asked.uri:
+            located(asked.uri)
+        return {"uid": asked.uid, "available": bool(asked.uri) or asked.uid in self._contents}
 
     def _on_sendapp(self, asked: m.SendApplication) -> dict[str, Any]:
         if asked.data not in self._datas:

@@ -14,15 +14,18 @@ import shutil
 import stat
 import struct
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import quote
 
 from desktopgrid.client.connection import OnBytes
 from desktopgrid.client.session import GridSession
+from desktopgrid.link.web import Web
 from desktopgrid.model.errors import BadRequest, LimitExceeded
 from desktopgrid.model.objects import ANY_PLATFORM, UID, Data, Output, Platform, Result, new_uid
 from desktopgrid.model.rights import PUBLIC
+from desktopgrid.model.uris import Place, located
 from desktopgrid.wire import messages as m
 
 CHUNK = 1 << 20
@@ -33,6 +36,15 @@ _ELF_MACHINES = {3: "i686", 40: "armv7l", 62: "x86_64", 183: "aarch64", 243: "ri
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 
+@dataclass(frozen=True)
+class Content:
+    """What is known of a content: its digest, its size, and how it begins if it was looked at."""
+
+    sha256: str
+    size: int
+    head: bytes = b""
+
+
 def send_data(
     session: GridSession,
     source: Path | bytes,
@@ -40,17 +52,67 @@ def send_data(
     *,
     type: str = "",
     rights: int = PUBLIC,
+    platform: Platform | None = None,
+    replaces: bool = False,
     progress: OnBytes | None = None,
 ) -> Data:
     """Put a file, or bytes, on the grid; what the grid has already is not sent again."""
     sha256, size = measure(source)
-    request = m.SendData(new_uid(), name, sha256, size, type, rights)
+    cpu, os = (platform.cpu, platform.os) if platform is not None else ("", "")
+    request = m.SendData(
+        new_uid(), name, sha256, size, type, rights, cpu=cpu, os=os, replaces=replaces
+    )
     reply = session.ask(request)
     uid = str(reply.get("uid", request.uid))
     if not reply.get("available"):
         report = progress or (lambda moved: None)
         session.transfers.put(f"/v1/datas/{uid}", source, sha256, size, report)
     return Data(uid, name, session.welcome.user, rights, sha256, size, type, is_available=True)
+
+
+def send_uri(
+    session: GridSession,
+    uri: str,
+    name: str = "",
+    content: Content | None = None,
+    *,
+    type: str = "",
+    platform: Platform | None = None,
+    replaces: bool = False,
+    progress: OnBytes | None = None,
+) -> Data:
+    """Make what ``uri`` names a data, which stays there: workers fetch it.
+
+    Unless ``content`` is given, it is read here once. Raises BadRequest for a scheme that cannot
+    be read here.
+    """
+    content = content or content_at(uri, progress)
+    cpu, os = (platform.cpu, platform.os) if platform is not None else ("", "")
+    name = name or uri.partition("?")[0].rstrip("/").rpartition("/")[2] or "data"
+    request = m.SendData(
+        new_uid(),
+        name,
+        content.sha256,
+        content.size,
+        type,
+        uri=uri,
+        cpu=cpu,
+        os=os,
+        replaces=replaces,
+    )
+    uid = str(session.ask(request).get("uid", request.uid))
+    return Data(
+        uid, name, session.welcome.user, PUBLIC, content.sha256, content.size, type, uri, True
+    )
+
+
+def content_at(uri: str, progress: OnBytes | None = None) -> Content:
+    """What stands at an http or https ``uri``, which is read to its end; raises BadRequest."""
+    locator = located(uri)
+    if locator.place is not Place.ELSEWHERE:
+        raise BadRequest(f"{uri} is {locator.place.value}: it is not read from the web")
+    sha256, size, head = Web(reaches_private=True).measure(uri, progress or (lambda moved: None))
+    return Content(sha256, size, head)
 
 
 def measure(source: Path | bytes) -> tuple[str, int]:
@@ -111,6 +173,11 @@ def platform_of(executable: Path) -> Platform:
             header = file.read(20)
     except OSError as error:
         raise BadRequest(f"{executable} cannot be read: {error.strerror}") from error
+    return platform_in(header, str(executable))
+
+
+def platform_in(header: bytes, what: str) -> Platform:
+    """What ``what``, an executable that begins so, was made for; see :func:`platform_of`."""
     if header.startswith(b"#!"):
         return ANY_PLATFORM
     if header.startswith(b"\x7fELF") and len(header) == 20:
@@ -119,7 +186,7 @@ def platform_of(executable: Path) -> Platform:
         if machine in _ELF_MACHINES:
             return Platform(_ELF_MACHINES[machine], "linux")
     raise BadRequest(
-        f"{executable} does not say what it was made for; name CPU type and operating system,"
+        f"{what} does not say what it was made for; name CPU type and operating system,"
         " such as --cpu x86_64 --os linux"
     )
 

@@ -38,6 +38,7 @@ from desktopgrid.model.objects import (
     new_uid,
 )
 from desktopgrid.model.rights import PRIVATE, PUBLIC, UserLevel
+from desktopgrid.model.uris import located
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.proof import new_secret, verifier_of
 
@@ -297,37 +298,99 @@ class Grid:
         *,
         type: str = "",
         rights: int = PUBLIC,
+        platform: Platform | None = None,
+        replaces: bool = False,
         progress: OnBytes | None = None,
     ) -> Data:
-        """Put a file, or bytes, on the grid; an upload that breaks goes on where it was."""
+        """Put a file, or bytes, on the grid; an upload that breaks goes on where it was.
+
+        ``replaces``: what one has under the same name and platform is removed.
+        """
         name = name or (source.name if isinstance(source, Path) else "data")
         return files.send_data(
-            self.session, source, name, type=type, rights=rights, progress=progress
+            self.session,
+            source,
+            name,
+            type=type,
+            rights=rights,
+            platform=platform,
+            replaces=replaces,
+            progress=progress,
+        )
+
+    def send_uri(
+        self,
+        uri: str,
+        name: str = "",
+        content: files.Content | None = None,
+        *,
+        type: str = "",
+        platform: Platform | None = None,
+        replaces: bool = False,
+        progress: OnBytes | None = None,
+    ) -> Data:
+        """Make a data of what ``uri`` names, which stays there for everybody to read: workers fetch
+        it. Unless one says what ``content`` it has, it is read here once.
+        """
+        return files.send_uri(
+            self.session,
+            uri,
+            name,
+            content,
+            type=type,
+            platform=platform,
+            replaces=replaces,
+            progress=progress,
         )
 
     def send_application(
         self,
         name: str,
-        executable: Path | bytes,
+        executable: Path | bytes | str,
         platform: Platform | None = None,
         *,
         rights: int | None = None,
+        content: files.Content | None = None,
         progress: OnBytes | None = None,
     ) -> Reply:
-        """Register a program, or another platform's executable of one: its uid, name and rights.
+        """Register a program, a file or what a URI names, or another platform's executable of one:
+        its uid, name and rights.
 
         Without ``rights`` an advanced user's application is public, and another's private.
         """
-        if platform is None:
-            if isinstance(executable, bytes):
-                raise BadRequest("an executable that is no file needs a platform")
-            platform = files.platform_of(executable)
         if rights is None:
             is_advanced = self.session.welcome.level >= UserLevel.ADVANCED
             rights = PUBLIC if is_advanced else PRIVATE
-        data = self.send_data(executable, name, type="executable", rights=rights, progress=progress)
-        request = m.SendApplication(new_uid(), name, platform.cpu, platform.os, data.uid, rights)
+        if isinstance(executable, str):
+            data, platform = self._executable_at(executable, name, platform, content, progress)
+        else:
+            if platform is None:
+                if isinstance(executable, bytes):
+                    raise BadRequest("an executable that is no file needs a platform")
+                platform = files.platform_of(executable)
+            sent = self.send_data(
+                executable, name, type="executable", rights=rights, progress=progress
+            )
+            data = sent.uid
+        request = m.SendApplication(new_uid(), name, platform.cpu, platform.os, data, rights)
         return self.session.ask(request)
+
+    def _executable_at(
+        self,
+        uri: str,
+        name: str,
+        platform: Platform | None,
+        content: files.Content | None,
+        progress: OnBytes | None,
+    ) -> tuple[UID, Platform]:
+        """The data for the executable that ``uri`` names, and what it was made for."""
+        if uri.lower().startswith("xw:"):
+            if platform is None:
+                raise BadRequest(f"say what {uri} was made for: CPU type and operating system")
+            return located(uri).uid, platform
+        content = content or files.content_at(uri, progress)
+        platform = platform or files.platform_in(content.head, uri)
+        return self.send_uri(uri, name, content, type="executable").uid, platform
 
     def new_identity(
         self, kind: str = "worker", user: UID | None = None, lifetime: int | None = None

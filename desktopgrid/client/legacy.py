@@ -225,25 +225,19 @@ def _send_data(said: _Said, meaning: Meaning) -> list[str]:
     name, *platform, uri = _arguments(said, 2, 4, "<name> [<CPU> <OS>] <URI>")
     if len(platform) == 1:
         raise WrongWords("--xwsenddata takes <CPU> and <OS> together, or neither")
-    if platform:
-        meaning.notes.append("a data is the same for every CPU type and operating system")
-    return ["senddata", _path(uri), "--name", name]
+    return ["senddata", uri, "--name", name, *_platform(*platform), "--replace"]
 
 
 def _send_application(said: _Said, meaning: Meaning) -> list[str]:
     name, cpu, system, uri = _arguments(said, 4, 4, "<name> <CPU> <OS> <URI>")
+    return ["sendapp", name, uri, *_platform(cpu, system)]
+
+
+def _platform(cpu: str = "", system: str = "") -> list[str]:
+    if not cpu:
+        return []
     cpu, system = cpu.lower(), system.lower()
-    words = ["sendapp", name, _path(uri)]
-    return [*words, "--cpu", CPUS.get(cpu, cpu), "--os", SYSTEMS.get(system, system)]
-
-
-def _path(uri: str) -> str:
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        return uri
-    if scheme.lower() != "file":
-        raise WrongWords(f"{uri}: only files of this machine can be sent; give a path or file://")
-    return "/" + rest.lstrip("/")
+    return ["--cpu", CPUS.get(cpu, cpu), "--os", SYSTEMS.get(system, system)]
 
 
 def _send_work(said: _Said, meaning: Meaning) -> list[str]:

@@ -28,6 +28,12 @@ class ForeignServer(ConnectionLost):
     """Who answers there is not certified by this grid's CA."""
 
 
+class NotToBeHad(BadRequest):
+    """What a URI names is not there, or is not what was announced, whoever asks."""
+
+    code = "not-to-be-had"
+
+
 class RefusedByServer(Unavailable):
     """The server closed the connection; ``error`` says why, ``retry_after`` 0 means for good."""
 

@@ -49,19 +49,30 @@ class Intermediary:
         """What to connect to."""
         return self.host, self.port
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a request to it carries."""
+        if not self.credentials:
+            return {}
+        token = base64.b64encode(self.credentials.encode()).decode("ascii")
+        return {"Proxy-Authorization": f"Basic {token}"}
+
 
 def choose(
-    host: str, environment: Mapping[str, str], explicit: str | None = None
+    host: str,
+    environment: Mapping[str, str],
+    explicit: str | None = None,
+    scheme: str = "https",
 ) -> Intermediary | None:
     """The proxy to reach ``host`` through, or None.
 
     ``explicit`` (a configuration key) counts for every host, empty for none. Otherwise HTTPS_PROXY
-    does, but for hosts in NO_PROXY and for this very machine, which no proxy can reach on our
-    behalf.
+    does (HTTP_PROXY for the ``scheme`` http), but for hosts in NO_PROXY and for this very machine,
+    which no proxy can reach on our behalf.
     """
     if explicit is not None:
         return Intermediary.parse(explicit) if explicit else None
-    named = environment.get("https_proxy") or environment.get("HTTPS_PROXY")
+    named = environment.get(f"{scheme}_proxy") or environment.get(f"{scheme}_proxy".upper())
     if not named or _is_loopback(host):
         return None
     if _is_exempt(host, environment.get("no_proxy") or environment.get("NO_PROXY") or ""):
@@ -74,9 +85,7 @@ def ask_for_tunnel(connection: socket.socket, via: Intermediary, authority: str)
     the proxy refuses.
     """
     lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
-    if via.credentials:
-        token = base64.b64encode(via.credentials.encode()).decode("ascii")
-        lines.append(f"Proxy-Authorization: Basic {token}")
+    lines += [f"{name}: {value}" for name, value in via.headers.items()]
     received = b""
     try:
         connection.sendall("\r\n".join((*lines, "", "")).encode())

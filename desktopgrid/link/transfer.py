@@ -97,17 +97,8 @@ class Transfers:
         Unavailable where it cannot be reached, RemoteProtocolError if it sends something else than
         was announced.
         """
-        part = target.with_name(f"{target.name}.part")
-        was_resumed = _size(part) > 0
-        self._fetch(path, part, size, progress)
-        if _digest(part) != sha256 and was_resumed:
-            # The beginning may be that of something else: once more from the start.
-            part.unlink()
-            self._fetch(path, part, size, progress)
-        if _digest(part) != sha256:
-            part.unlink()
+        if complete(target, sha256, lambda part: self._fetch(path, part, size, progress)) != sha256:
             raise RemoteProtocolError(f"what came as {path} has not the digest {sha256}")
-        os.replace(part, target)
 
     def put(
         self,
@@ -124,7 +115,7 @@ class Transfers:
         if actual != size:
             raise BadRequest(f"there are {actual} bytes to upload, not {size}")
         is_resumable = path.startswith(DATAS)
-        persistence = _Persistence()
+        persistence = Persistence()
         done: int | None = 0
         while True:
             trouble: GridError = Unavailable(f"{path} does not grow at the server")
@@ -147,7 +138,7 @@ class Transfers:
         """The content of ``path``, at most ``limit`` bytes of it; raises LimitExceeded if there is
         more.
         """
-        persistence = _Persistence()
+        persistence = Persistence()
         while True:
             try:
                 with self._answer("GET", path) as response:
@@ -171,17 +162,17 @@ class Transfers:
 
     def _fetch(self, path: str, part: Path, size: int, progress: Progress) -> None:
         """Make ``part`` as long as it should be."""
-        persistence = _Persistence()
-        while not part.exists() or _size(part) != size:
-            if _size(part) > size:
+        persistence = Persistence()
+        while not part.exists() or size_of(part) != size:
+            if size_of(part) > size:
                 part.unlink()
             try:
                 self._fetch_rest(path, part, size, progress)
             except (ConnectionLost, NotAuthenticated) as error:
-                persistence.fail(error, _size(part))
+                persistence.fail(error, size_of(part))
 
     def _fetch_rest(self, path: str, part: Path, size: int, progress: Progress) -> None:
-        start = _size(part)
+        start = size_of(part)
         with self._answer("GET", path, {"Range": f"bytes={start}-"} if start else {}) as response:
             if response.status != 206:
                 start = 0
@@ -341,7 +332,27 @@ def _login(connection: HTTPS, question: bytes) -> dict[str, Any]:
     return answer
 
 
-class _Persistence:
+def complete(target: Path, sha256: str, fill: Callable[[Path], None]) -> str:
+    """Make ``target`` of what ``fill`` brings into ``target.part``, where an earlier attempt may
+    have left a beginning; the digest of what came. If it is not ``sha256``, nothing is left.
+    """
+    part = target.with_name(f"{target.name}.part")
+    was_resumed = size_of(part) > 0
+    fill(part)
+    found = _digest(part)
+    if found != sha256 and was_resumed:
+        # The beginning may be that of something else: once more from the start.
+        part.unlink()
+        fill(part)
+        found = _digest(part)
+    if found == sha256:
+        os.replace(part, target)
+    else:
+        part.unlink()
+    return found
+
+
+class Persistence:
     """Decides whether a transfer that failed is tried once more: as long as it gets further now and
     then.
     """
@@ -424,7 +435,8 @@ def _offset(response: http.client.HTTPResponse, default: int) -> int:
     return int(text)
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """Bytes in the file ``path``; 0 if there is none."""
     try:
         return path.stat().st_size
     except FileNotFoundError:

@@ -19,6 +19,7 @@ from typing import Any, Optional
 
 from desktopgrid.model.lifecycle import PilotStatus, TaskStatus, WorkStatus
 from desktopgrid.model.rights import PRIVATE, PUBLIC, UserLevel
+from desktopgrid.model.uris import is_elsewhere
 
 UID = str
 """The name of an object: opaque, unique in the grid, never used again, at most 64 characters of
@@ -104,7 +105,8 @@ class Application:
 @dataclass(frozen=True)
 class Data:
     """A file that the grid knows, named by its content's SHA-256. ``is_available`` once the server
-    has it whole.
+    has it whole, or if it ``is_elsewhere``: where its ``uri`` says. ``cpu`` and ``os`` are what its
+    owner says it is for.
     """
 
     uid: UID
@@ -117,6 +119,13 @@ class Data:
     uri: str = ""
     is_available: bool = False
     is_deleted: bool = False
+    cpu: str = ""
+    os: str = ""
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the server has it not, and workers fetch it by themselves."""
+        return is_elsewhere(self.uri)
 
 
 @dataclass(frozen=True)
@@ -169,6 +178,12 @@ class Description:
     wall_time: int = 0
     requirements: str = ""
     expected_host: Optional[UID] = None
+
+    @property
+    def datas(self) -> list[UID]:
+        """All datas that its works need beside their program."""
+        named = [uid for uid in (self.stdin, self.env) if uid is not None]
+        return [uid for _, uid in self.inputs] + named
 
 
 @dataclass(eq=False)

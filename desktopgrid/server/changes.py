@@ -50,6 +50,8 @@ class DataSaved(NamedTuple):
     uri: str
     is_available: bool
     is_deleted: bool
+    cpu: str
+    os: str
 
 
 class ApplicationSaved(NamedTuple):

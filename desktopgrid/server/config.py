@@ -7,6 +7,7 @@ conf/xtremweb.server.conf.
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
@@ -127,6 +128,18 @@ class WatchingSection:
 
 
 @dataclass(frozen=True)
+class DatasSection:
+    """``[datas]``: datas that are not on the server."""
+
+    schemes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for scheme in self.schemes:
+            if not re.fullmatch("[a-z][a-z0-9+.-]*", scheme):
+                raise ValueError(f"schemes: {scheme!r} is no scheme of a URI, such as davs")
+
+
+@dataclass(frozen=True)
 class ServerConfig:
     """The whole of ``server.conf``, and a sentence for each key in it that has no effect."""
 
@@ -134,6 +147,7 @@ class ServerConfig:
     database: DatabaseSection = field(default_factory=DatabaseSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
     watching: WatchingSection = field(default_factory=WatchingSection)
+    datas: DatasSection = field(default_factory=DatasSection)
     notes: tuple[str, ...] = ()
 
 
@@ -142,6 +156,7 @@ SECTIONS = {
     "database": DatabaseSection,
     "limits": LimitsSection,
     "watching": WatchingSection,
+    "datas": DatasSection,
 }
 
 
@@ -157,6 +172,7 @@ def read(path: Path) -> ServerConfig:
         database=configuration.from_section(DatabaseSection, found.section("database")),
         limits=configuration.from_section(LimitsSection, found.section("limits")),
         watching=configuration.from_section(WatchingSection, found.section("watching")),
+        datas=configuration.from_section(DatasSection, found.section("datas")),
         notes=reading.notes,
     )
 

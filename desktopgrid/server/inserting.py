@@ -27,6 +27,7 @@ from desktopgrid.model.rights import (
     may_change,
     may_choose_rights,
 )
+from desktopgrid.model.uris import Place, located
 from desktopgrid.server import changes as c
 from desktopgrid.server.state import Grid, Outcome, check_name, check_uid, clean
 from desktopgrid.server.tasks import offer
@@ -98,30 +99,36 @@ def readable_data(grid: Grid, who: Who, uid: str) -> Data:
     there.
     """
     data: Data = grid.find("data", uid)
-    if not grants(who, READ, data.owner, grid.owner_group(data.owner), data.rights):
+    if not may_read(grid, who, data):
         raise UnknownObject.named("data", uid)
     return data
+
+
+def may_read(grid: Grid, who: Who, data: Data) -> bool:
+    """Access rights govern what is stored here, and nothing else (3.3)."""
+    return data.is_elsewhere or grants(
+        who, READ, data.owner, grid.owner_group(data.owner), data.rights
+    )
 
 
 def send_data(
     grid: Grid, who: Who, session: str, asked: m.SendData, now: datetime, out: Outcome
 ) -> Body:
-    """A data is announced; its content comes by another door, unless it is here already."""
+    """A data is announced; its content comes by another door, unless it is here already, or stays
+    where its URI says.
+    """
     if len(asked.sha256) != 64 or set(asked.sha256) - set("0123456789abcdef"):
         raise BadRequest("sha256 must be 64 hexadecimal digits")
     if not 0 <= asked.size <= grid.policy.max_data_bytes:
         raise BadRequest(f"a data of {asked.size} bytes; at most {grid.policy.max_data_bytes}")
     check_rights(asked.rights)
+    for word in (asked.cpu, asked.os):
+        if len(word) > LONGEST_WORD or not word.isprintable():
+            raise BadRequest(f"{word[:40]!r} is neither a CPU type nor an operating system")
     known = grid.datas.get(check_uid(asked.uid))
     if known is not None and _is_again(known, who, asked):
         return {"uid": known.uid, "available": known.is_available}
     grid.check_new(asked.uid)
-    # Content that another data of the caller has already need not be sent again. Others' content
-    # must be: having a digest does not show that one has the content.
-    has_content = any(
-        d.sha256 == asked.sha256 and d.is_available and not d.is_deleted and d.owner == who.user
-        for d in grid.datas.values()
-    )
     data = Data(
         asked.uid,
         check_name(asked.name),
@@ -130,17 +137,55 @@ def send_data(
         asked.sha256,
         asked.size,
         clean(asked.type, 100),
-        f"xw:///v1/datas/{asked.uid}",
-        has_content,
+        _checked_uri(grid, asked.uri) if asked.uri else f"xw:///v1/datas/{asked.uid}",
+        cpu=asked.cpu,
+        os=asked.os,
     )
+    data = replace(data, is_available=data.is_elsewhere or _has_content(grid, data))
+    if asked.replaces:
+        for other in _same_name(grid, data):
+            delete(grid, other, out)
     grid.datas[data.uid] = data
     out.changes.append(data_row(data))
-    return {"uid": data.uid, "available": has_content}
+    return {"uid": data.uid, "available": data.is_available}
+
+
+def _checked_uri(grid: Grid, uri: str) -> str:
+    locator = located(uri, grid.policy.schemes)
+    if locator.place is not Place.ELSEWHERE:
+        raise BadRequest(f"{uri[:80]!r} cannot be a data's URI: it is {locator.place.value}")
+    return uri
+
+
+def _has_content(grid: Grid, data: Data) -> bool:
+    """Whether content that another data of its owner has already need not be sent again.
+
+    Others' content must be: having a digest does not show that one has the content.
+    """
+    return any(
+        d.sha256 == data.sha256
+        and d.is_available
+        and not (d.is_elsewhere or d.is_deleted)
+        and d.owner == data.owner
+        for d in grid.datas.values()
+    )
+
+
+def _same_name(grid: Grid, data: Data) -> list[Data]:
+    """What its owner has under the name, the platform and the place of ``data`` (XW-DM-2). All that
+    the server keeps is in one place.
+    """
+
+    def key(data: Data) -> tuple[str, ...]:
+        return (data.owner, data.name, data.cpu, data.os, data.uri if data.is_elsewhere else "")
+
+    return [d for d in grid.datas.values() if not d.is_deleted and key(d) == key(data)]
 
 
 def _is_again(known: Data, who: Who, asked: m.SendData) -> bool:
     """Whether a data is announced again by one who has not heard our answer."""
     is_same = (known.sha256, known.size) == (asked.sha256, asked.size)
+    is_same = is_same and (known.uri == asked.uri if known.is_elsewhere else not asked.uri)
     return is_same and known.owner == who.user and not known.is_deleted
 
 
@@ -157,6 +202,8 @@ def data_row(data: Data) -> c.DataSaved:
         data.uri,
         data.is_available,
         data.is_deleted,
+        data.cpu,
+        data.os,
     )
 
 

@@ -47,10 +47,7 @@ def _put(grid: Grid, work: Work, totals: Mapping[str, int], now: datetime) -> No
     if work.task is not None:
         _put_task(grid, work, work.task, now)
     elif work.status is WorkStatus.DATAREQUEST:
-        description = submission.description
-        datas = [uid for _, uid in description.inputs]
-        datas += [uid for uid in (description.stdin, description.env) if uid is not None]
-        for uid in datas:
+        for uid in submission.description.datas:
             if not grid.datas[uid].is_available:
                 grid.awaiting.setdefault(uid, set()).add(work.uid)
     else:

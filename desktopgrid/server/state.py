@@ -52,6 +52,8 @@ class Policy:
     max_data_bytes: int = 1 << 40
     longest_wall_time: int = 7 * 86_400
     losses_per_retry: int = 10
+    schemes: tuple[str, ...] = ()
+    """What workers fetch beyond the schemes that every grid knows."""
 
     @property
     def lease(self) -> timedelta:

@@ -21,7 +21,6 @@ from desktopgrid.model.errors import (
 from desktopgrid.model.lifecycle import WorkStatus
 from desktopgrid.model.objects import (
     Application,
-    Data,
     Description,
     Submission,
     Submitted,
@@ -38,6 +37,7 @@ from desktopgrid.model.rights import (
     reach_of,
 )
 from desktopgrid.server import changes as c
+from desktopgrid.server.inserting import readable_data
 from desktopgrid.server.state import (
     Grid,
     Outcome,
@@ -277,13 +277,9 @@ def _check_datas(grid: Grid, who: Who, description: Description, rights: int) ->
     open than the work (XW-AR-17).
     """
     missing = []
-    uids = [uid for _, uid in description.inputs]
-    uids += [uid for uid in (description.stdin, description.env) if uid is not None]
-    for uid in uids:
-        data: Data = grid.find("data", uid)
-        if not grants(who, READ, data.owner, grid.owner_group(data.owner), data.rights):
-            raise UnknownObject.named("data", uid)
-        if not may_refer(rights, data.owner == who.user, data.rights):
+    for uid in description.datas:
+        data = readable_data(grid, who, uid)
+        if not data.is_elsewhere and not may_refer(rights, data.owner == who.user, data.rights):
             raise AccessDenied(
                 f"data {uid} is {reach_of(data.rights).value},"
                 f" the work is {reach_of(rights).value}:"

@@ -102,7 +102,8 @@ def assignment(grid: Grid, work: Work, task: Task, host: Host) -> m.Assign:
 
 
 def _file(name: str, data: Data) -> m.File:
-    return m.File(name, data.uid, data.sha256, data.size)
+    uri = data.uri if data.is_elsewhere else ""
+    return m.File(name, data.uid, data.sha256, data.size, uri)
 
 
 # --- the end of a task ----------------------------------------------------------------------------

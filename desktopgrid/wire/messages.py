@@ -219,12 +219,15 @@ class Bye(Message):
 
 @dataclass(frozen=True)
 class File(Message):
-    """A data that a task needs (part of assign): where it goes, and what it must be."""
+    """A data that a task needs (part of assign): where it goes, and what it must be. ``uri``: where
+    it is, if the server has it not.
+    """
 
     name: str
     data: str
     sha256: str
     size: int
+    uri: str = ""
 
 
 @dataclass(frozen=True)
@@ -392,6 +395,9 @@ class SendApplication(Request):
 class SendData(Request):
     """Announce a data; its content is then PUT to /v1/datas/UID. Reply: {"uid", "available"}: true
     if the server has such content already.
+
+    With a ``uri`` it stays there, and workers fetch it. ``replaces``: what the caller has under the
+    same name, ``cpu``, ``os`` and place is removed.
     """
 
     verb = "senddata"
@@ -401,6 +407,10 @@ class SendData(Request):
     size: int
     type: str = ""
     rights: int = 0o755
+    uri: str = ""
+    cpu: str = ""
+    os: str = ""
+    replaces: bool = False
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from desktopgrid.wire import messages as m
 from pilot.node import leftovers, processes
 from pilot.node.cache import Cache
 from pilot.node.errors import CouldNotRun
+from pilot.node.fetching import Fetchers
 from pilot.node.leftovers import Leftovers
 from pilot.node.runner import Runner, Transfers
 from pilot.node.sandbox import remove_tree
@@ -93,6 +94,7 @@ class Host:
     capacity: Capacity
     policy: Policy = field(default_factory=Policy)
     cache_limit: int = 4 << 30
+    fetchers: Fetchers = field(default_factory=Fetchers)
 
 
 class Agent:
@@ -111,6 +113,7 @@ class Agent:
         self.directory, self.host, self.clock = directory, host, clock
         self.worker = Worker(host.capacity, host.policy, clock())
         self.leftovers = Leftovers(orphans)
+        self.fetchers = host.fetchers
         self.cache = Cache(directory.cache, host.cache_limit, _no_fetch)
         self.exit_code = UNREACHED
         self.transfers: Transfers

@@ -28,6 +28,7 @@ from pilot.node import config, facts, processes
 from pilot.node.agent import Agent, Host
 from pilot.node.config import NodeConfig
 from pilot.node.enrolment import Enrolment
+from pilot.node.fetching import Fetchers
 from pilot.node.slots import Capacity
 from pilot.node.storage import WorkerDirectory, owner_of
 from pilot.node.worker import Policy
@@ -326,6 +327,7 @@ def _host(settings: Settings) -> Host:
             max_tasks=worker.max_tasks or None,
         ),
         cache_limit=worker.cache_mib << 20,
+        fetchers=Fetchers(settings.config.fetchers, worker.fetch_private),
     )
 
 

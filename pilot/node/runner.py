@@ -10,16 +10,30 @@ import hashlib
 import json
 import logging
 import time
+from functools import partial
 from pathlib import Path
 from typing import Callable, Protocol
 
-from desktopgrid.model.errors import GridError, NoRoom, NotAuthenticated, Unavailable
+from desktopgrid.model.errors import (
+    AccessDenied,
+    GridError,
+    NoRoom,
+    NotAuthenticated,
+    Unavailable,
+)
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.messages import MAX_NAMES, MAX_OUTPUTS
 from pilot.node import processes
 from pilot.node.cache import Cache
 from pilot.node.errors import BrokenOff, CouldNotRun, UnusableInput
-from pilot.node.executor import Execution, Program, environment_in
+from pilot.node.executor import (
+    HOST_VARIABLE,
+    TASK_VARIABLE,
+    Execution,
+    Program,
+    environment_in,
+)
+from pilot.node.fetching import Errand, Fetchers
 from pilot.node.leftovers import Leftovers
 from pilot.node.sandbox import NewFile, Sandbox
 from pilot.node.slots import Verdict
@@ -67,6 +81,7 @@ class Owner(Protocol):
     cache: Cache
     leftovers: Leftovers
     transfers: Transfers
+    fetchers: Fetchers
 
     def is_open(self) -> bool:
         """Whether the server is there."""
@@ -153,13 +168,13 @@ class Runner:
         if self._is_spoilt:
             sandbox.renew()
             self._is_spoilt = False
-        executable = self._take(assign.executable)
-        stdin = None if assign.stdin is None else self._take(assign.stdin)
+        executable = self._take(assign, assign.executable)
+        stdin = None if assign.stdin is None else self._take(assign, assign.stdin)
         if assign.env is not None:
             room = assign.disk_mib or self.owner.free_disk_mib() // UNPACK_SHARE
-            sandbox.unpack(self._take(assign.env), room << 20)
+            sandbox.unpack(self._take(assign, assign.env), room << 20)
         for file in assign.inputs:
-            sandbox.place(self._take(file), file.name)
+            sandbox.place(self._take(assign, file), file.name)
         program = Program(
             task=assign.task,
             work=assign.work,
@@ -219,15 +234,32 @@ class Runner:
         self._try(lambda: put(path, file.path, sha256, size, self._look_up))
         return m.Stored(file.name, sha256, size)
 
-    def _take(self, file: m.File) -> Path:
-        path = self.owner.cache.take(file, self._fetch)
+    def _take(self, assign: m.Assign, file: m.File) -> Path:
+        path = self.owner.cache.take(file, partial(self._fetch, assign.task))
         self._taken.append(file)
         return path
 
-    def _fetch(self, file: m.File, target: Path) -> None:
+    def _fetch(self, task: str, file: m.File, target: Path) -> None:
+        if file.uri:
+            self._fetch_elsewhere(task, file, target)
+            return
         get = self.owner.transfers.get
         path = f"/v1/datas/{file.data}"
-        self._try(lambda: get(path, target, file.sha256, file.size, self._look_up))
+        try:
+            self._try(lambda: get(path, target, file.sha256, file.size, self._look_up))
+        except AccessDenied as error:
+            # No other worker of this kind may either (manual, 3.3).
+            raise UnusableInput(str(error)) from error
+
+    def _fetch_elsewhere(self, task: str, file: m.File, target: Path) -> None:
+        leftovers = self.owner.leftovers
+        marks = {HOST_VARIABLE: self.owner.directory.host, TASK_VARIABLE: task}
+        leftovers.begins(task)
+        try:
+            errand = Errand(self._look_up, partial(leftovers.runs, task), marks)
+            self.owner.fetchers.fetch(file, target, errand)
+        finally:
+            leftovers.ended(task)
 
     def _try(self, transfer: Callable[[], None]) -> None:
         """Do ``transfer``, again if need be: while the server is away, or has no room, for as long

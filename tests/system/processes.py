@@ -258,16 +258,22 @@ class ServerUnderTest:
         grid.session.open()
         return grid
 
-    def worker(self, name: str, slots: int = 2, identity: Path | None = None) -> Process:
-        """A worker in its directory ``name``, which an earlier one may have left."""
+    def worker(
+        self, name: str, slots: int = 2, identity: Path | None = None, settings: str = ""
+    ) -> Process:
+        """A worker in its directory ``name``, which an earlier one may have left; ``settings`` are
+        its configuration.
+        """
         if identity is None:
             identity = self.directory / f"{name}.identity"
             self.identity(self.home.worker_identity).write(identity)
+        (self.directory / f"{name}.conf").write_text(settings)
         return self._start(
             [
                 *(sys.executable, "-c", HASTY.format(main="main"), "console"),
                 *("--identity", str(identity)),
                 *("--dir", str(self.directory / name), "--slots", str(slots)),
+                *("--config", str(self.directory / f"{name}.conf")),
             ],
             self.directory / f"{name}.log",
         )

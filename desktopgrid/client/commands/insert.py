@@ -2,72 +2,148 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from desktopgrid.client.commands.shell import NAMES, Command, Shell, pass_shell
-from desktopgrid.client.commands.types import Rights
-from desktopgrid.client.files import platform_of
+from desktopgrid.client.commands.types import Rights, Source
+from desktopgrid.client.files import Content, platform_of
 from desktopgrid.client.progress import Progress, in_mib
 from desktopgrid.client.replies import rights_of
 from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.modes import mode
 from desktopgrid.model.objects import Platform
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def content_options(command: Function) -> Function:
+    """What is at a URI, for one who knows it or cannot read it here."""
+    for option in (
+        click.option(
+            "--sha256", help="The SHA-256 of what is at a URI, which is read here unless given."
+        ),
+        click.option("--size", type=click.IntRange(0), help="Its size in bytes."),
+    ):
+        command = option(command)
+    return command
+
+
+def platform_options(what: str) -> Callable[[Function], Function]:
+    """What ``what`` was made for."""
+
+    def decorated(command: Function) -> Function:
+        command = click.option("--os", help="Operating system, such as linux; or `any`.")(command)
+        return click.option("--cpu", help=f"CPU type that {what} was made for, such as x86_64.")(
+            command
+        )
+
+    return decorated
+
+
+def _content(source: Path | str, sha256: str | None, size: int | None) -> Content | None:
+    if (sha256 is None) != (size is None) or (sha256 and isinstance(source, Path)):
+        raise click.UsageError("--sha256 and --size go together, and with a URI")
+    return Content(sha256, size) if sha256 is not None and size is not None else None
+
+
+def _platform(cpu: str | None, os: str | None) -> Platform | None:
+    if (cpu is None) != (os is None):
+        raise click.UsageError("--cpu and --os go together")
+    return Platform(cpu, os) if cpu and os else None
+
+
+def _progress(source: Path | str) -> Progress:
+    if isinstance(source, Path):
+        return Progress(source.name, source.stat().st_size, scale=in_mib)
+    return Progress(source, 0, scale=in_mib)
 
 
 @click.command(cls=Command)
 @click.argument("name")
-@click.argument("executable", type=FILE)
-@click.option("--cpu", help="CPU type that it was made for, such as x86_64; `any` for a script.")
-@click.option("--os", help="Operating system that it was made for, such as linux; or `any`.")
+@click.argument("executable", type=Source())
+@platform_options("it")
 @click.option(
     "--rights",
     type=Rights(),
     help="Who may use it: private, group or public. An advanced user's is public unless given.",
 )
+@content_options
 @pass_shell
 def sendapp(
-    shell: Shell, name: str, executable: Path, cpu: str | None, os: str | None, rights: int | None
+    shell: Shell,
+    name: str,
+    executable: Path | str,
+    cpu: str | None,
+    os: str | None,
+    rights: int | None,
+    sha256: str | None,
+    size: int | None,
 ) -> None:
-    """Register EXECUTABLE as application NAME.
+    """Register EXECUTABLE, a file or a URI, as application NAME.
 
     If there is one of yours, as another platform's executable of it.
     What a script or an ELF program was made for is read from the file.
     """
-    if (cpu is None) != (os is None):
-        raise click.UsageError("--cpu and --os go together")
+    content, platform = _content(executable, sha256, size), _platform(cpu, os)
     try:
-        platform = Platform(cpu, os) if cpu and os else platform_of(executable)
+        if platform is None and isinstance(executable, Path):
+            platform = platform_of(executable)
     except BadRequest as error:
         raise click.UsageError(str(error)) from None
-    with Progress(executable.name, executable.stat().st_size, scale=in_mib) as progress:
+    with _progress(executable) as progress:
         reply = shell.grid.send_application(
-            name, executable, platform, rights=rights, progress=progress.show
+            name, executable, platform, rights=rights, content=content, progress=progress.show
         )
     shell.output.result(str(reply["uid"]), {**reply, "rights": mode(rights_of(reply))})
-    shell.output.say(f"Application {name} is registered for {platform}. Next: xw submit {name}")
+    made_for = f" for {platform}" if platform is not None else ""
+    shell.output.say(f"Application {name} is registered{made_for}. Next: xw submit {name}")
 
 
 @click.command(cls=Command)
-@click.argument("file", type=FILE)
-@click.option("--name", help="Its name on the grid; the file's own unless given.")
+@click.argument("source", type=Source())
+@click.option("--name", help="Its name on the grid; the last word of its path unless given.")
 @click.option("--type", default="", help="What is in it, such as text or zip.")
 @click.option(
     "--rights", type=Rights(), default="public", show_default=True, help="Who may read it."
 )
+@platform_options("it")
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Remove what you have under the same name, CPU type, operating system and place.",
+)
+@content_options
 @pass_shell
-def senddata(shell: Shell, file: Path, name: str | None, type: str, rights: int) -> None:
-    """Put FILE on the grid as a data.
+def senddata(
+    shell: Shell,
+    source: Path | str,
+    name: str | None,
+    type: str,
+    rights: int,
+    cpu: str | None,
+    os: str | None,
+    replace: bool,
+    sha256: str | None,
+    size: int | None,
+) -> None:
+    """Make SOURCE a data of the grid.
 
-    An upload that breaks goes on where it was, as long as this command lives.
+    A file is put on the grid's server; an upload that breaks goes on where it was, as long as this
+    command lives. What is at an http or https URI stays there, where everybody can read it; workers
+    fetch it when they need it.
     """
-    with Progress(file.name, file.stat().st_size, scale=in_mib) as progress:
-        data = shell.grid.send_data(
-            file, name or file.name, type=type, rights=rights, progress=progress.show
-        )
+    more: dict[str, Any] = {"type": type, "platform": _platform(cpu, os), "replaces": replace}
+    content = _content(source, sha256, size)
+    with _progress(source) as progress:
+        if isinstance(source, Path):
+            name = name or source.name
+            data = shell.grid.send_data(source, name, rights=rights, progress=progress.show, **more)
+        else:
+            data = shell.grid.send_uri(source, name or "", content, progress=progress.show, **more)
     record = {"uid": data.uid, "name": data.name, "sha256": data.sha256, "size": data.size}
     shell.output.result(data.uid, record)
     shell.output.say(f"Next: xw submit APPLICATION --input {data.name}={data.uid}")

@@ -56,7 +56,7 @@ def apps(shell: Shell, limit: int) -> None:
 @pass_shell
 def datas(shell: Shell, limit: int) -> None:
     """List the datas that you may read."""
-    columns = ("uid", "name", "owner", "rights", "size", "type", "is_available")
+    columns = ("uid", "name", "owner", "rights", "size", "type", "is_available", "uri")
     shell.output.rows("data", readable(shell.grid.objects("datas", (), limit)), columns)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from desktopgrid.client.commands.shell import Command, Shell, pass_shell
-from desktopgrid.client.commands.types import Mebibytes, Pair, Span
+from desktopgrid.client.commands.types import Mebibytes, Pair, Span, path_of
 from desktopgrid.client.commands.works import conclude, follow
 from desktopgrid.client.files import environment_of
 from desktopgrid.client.grid import Grid, Submitted
@@ -20,6 +20,7 @@ from desktopgrid.client.replies import rights_of
 from desktopgrid.client.sweep import Axis, BadSweep, axis_of, expand, size_of
 from desktopgrid.model.objects import UID, Description
 from desktopgrid.model.rights import PUBLIC
+from desktopgrid.model.uris import is_uri, located
 
 _FILE = re.compile(r"(?<!\{)\{file\}")
 
@@ -42,10 +43,14 @@ class _Sender:
         self._sent: dict[Path, UID] = {}
 
     def data(self, source: str) -> UID:
-        """The data for a local file, which is uploaded; for ``-``, which is read; or the UID."""
-        path = Path(source)
+        """The data for a local file, which is uploaded; for ``-``, which is read; for a URI; or the
+        UID.
+        """
         if source == "-":
             return self._send(sys.stdin.buffer.read(), "stdin")
+        if is_uri(source) and not source.lower().startswith("file:"):
+            return self._at(source)
+        path = path_of(source)
         if not path.exists():
             return source
         if path not in self._sent:
@@ -54,8 +59,15 @@ class _Sender:
 
     def environment(self, source: str) -> UID:
         """The data for a zip, a directory or a file; or the UID given."""
-        path = Path(source)
-        return self._send(environment_of(path), f"{path.name}.zip") if path.exists() else source
+        path = path_of(source)
+        if path.exists():
+            return self._send(environment_of(path), f"{path.name}.zip")
+        return self.data(source)
+
+    def _at(self, uri: str) -> UID:
+        """The data that is at a URI, or on the grid under it."""
+        locator = located(uri)
+        return locator.uid or self._grid.send_uri(uri, locator.name).uid
 
     def _send(self, content: Path | bytes, name: str) -> UID:
         if self._rights is None:
@@ -86,16 +98,16 @@ class _Sender:
     help="One work a line of FILE: {line} in arguments stands for it; {file} too, and the line"
     " names a file that goes along.",
 )
-@click.option("--stdin", metavar="FILE|UID|-", help="Standard input of the works.")
+@click.option("--stdin", metavar="FILE|URI|UID|-", help="Standard input of the works.")
 @click.option(
-    "--env", metavar="ZIP|DIR|FILE|UID", help="What is unpacked in each work's directory."
+    "--env", metavar="ZIP|DIR|FILE|URI|UID", help="What is unpacked in each work's directory."
 )
 @click.option(
     "--input",
     "inputs",
     multiple=True,
     type=Pair(),
-    metavar="NAME=FILE|UID",
+    metavar="NAME=FILE|URI|UID",
     help="A file that lies in each work's directory as NAME.",
 )
 @click.option(

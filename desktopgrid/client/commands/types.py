@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import click
 
 from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.modes import rights_from
+from desktopgrid.model.uris import is_uri
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _MIB = {"": 1.0, "k": 1 / 1024, "m": 1.0, "g": 1024.0, "t": 1024.0 * 1024}
@@ -80,3 +83,28 @@ class Rights(click.ParamType[int]):
             return rights_from(str(value))
         except BadRequest as error:
             self.fail(str(error))
+
+
+class Source(click.ParamType[Any]):
+    """A file of this machine, as a path, or what a URI names, as text."""
+
+    name = "FILE|URI"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Path | str:
+        """The path of a file that is there, ``file://`` or not; or the URI."""
+        if isinstance(value, Path):
+            return value
+        text = str(value)
+        if is_uri(text) and not text.lower().startswith("file:"):
+            return text
+        path = path_of(text)
+        if not path.is_file():
+            self.fail(f"there is no file {str(path)!r}")
+        return path
+
+
+def path_of(text: str) -> Path:
+    """The path that ``text`` is, or that it names as ``file:///path``."""
+    return Path(unquote(urlsplit(text).path)) if is_uri(text) else Path(text)

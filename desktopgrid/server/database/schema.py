@@ -75,6 +75,10 @@ def _text(name: str) -> Column[str]:
     return Column(name, Text, nullable=False, server_default=text("('')"))
 
 
+def _word(name: str) -> Column[str]:
+    return Column(name, String(32), nullable=False, server_default=text("''"))
+
+
 def _number() -> Column[int]:
     return Column("number", Long, Identity(), primary_key=True)
 
@@ -166,6 +170,8 @@ datas = Table(
     Column("uri", Text, nullable=False),
     _flag("is_available"),
     _flag("is_deleted"),
+    _word("cpu"),
+    _word("os"),
     _check("rights BETWEEN 0 AND 511", "datas_have_rights"),
     _check("length(sha256) = 64", "datas_have_a_digest"),
     _check("size >= 0", "datas_have_a_size"),

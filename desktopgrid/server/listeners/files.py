@@ -23,9 +23,9 @@ from desktopgrid.model.errors import (
     UnknownObject,
 )
 from desktopgrid.model.objects import Data
-from desktopgrid.model.rights import READ, grants
+from desktopgrid.model.rights import may_refer, reach_of
 from desktopgrid.server.core import Peer
-from desktopgrid.server.inserting import data_row
+from desktopgrid.server.inserting import data_row, may_read
 from desktopgrid.server.listeners.clock import utc_now
 from desktopgrid.server.listeners.watching import USER
 from desktopgrid.server.requests import Reading
@@ -64,30 +64,36 @@ def _peer(request: web.Request) -> tuple[Service, Peer]:
 
 def _readable(service: Service, peer: Peer, uid: str) -> Data:
     grid = service.core.grid
-    data: Data = grid.find("data", uid)
-    group = grid.owner_group(data.owner)
-    if grants(peer.who, READ, data.owner, group, data.rights):
-        return data
-    if peer.host is not None and _is_needed(grid, peer.host, uid):
-        return data
+    data = grid.datas.get(uid)
+    if data is not None and not data.is_elsewhere:
+        if not data.is_deleted and may_read(grid, peer.who, data):
+            return data
+        if peer.host is not None and _is_needed(grid, peer.host, data):
+            return data
     raise UnknownObject.named("data", uid)
 
 
-def _is_needed(grid: Grid, host: str, uid: str) -> bool:
+def _is_needed(grid: Grid, host: str, data: Data) -> bool:
     """Whether a task of ``host`` needs the data: who may run a work may read what it needs (manual,
-    3.2).
+    3.2), also when the data has been removed since.
+
+    Raises AccessDenied if it was made less open than the works that need it: they are in error then
+    (3.3, XW-AR-17).
     """
     state = grid.scheduler.hosts.get(host)
-    if state is None:
-        return False
-    for task in state.tasks.values():
-        description = grid.works[task.work].submission.description
-        if uid in (description.stdin, description.env) or any(
-            uid == data for _, data in description.inputs
-        ):
+    needs = False
+    for task in state.tasks.values() if state is not None else ():
+        submission = grid.works[task.work].submission
+        description = submission.description
+        if data.uid in grid.applications[description.application].executables.values():
             return True
-        if uid in grid.applications[description.application].executables.values():
-            return True
+        if data.uid in description.datas:
+            if may_refer(submission.rights, submission.owner == data.owner, data.rights):
+                return True
+            needs = True
+    if needs:
+        reach = reach_of(data.rights).value
+        raise AccessDenied(f"data {data.uid} is {reach} by now; this worker may not read it")
     return False
 
 
@@ -120,6 +126,8 @@ async def put_data(request: web.Request) -> web.Response:
     data: Data = service.core.grid.find("data", request.match_info["uid"])
     if data.owner != peer.who.user:
         raise AccessDenied(f"data {data.uid} is another user's")
+    if data.is_elsewhere:
+        raise BadRequest(f"data {data.uid} is not on this server; it stays at {data.uri}")
     if data.is_available:
         await service.until_durable()
         return web.Response(status=201, headers={OFFSET: str(data.size)})

@@ -78,9 +78,15 @@ def test_a_script_is_its_action_of_the_client(script: str) -> None:
         ("--xwchmod uog+r u1 u2", "chmod uog+r u1 u2"),
         ("--xwchmod u1 u2 go-r", "chmod go-r u1 u2"),
         ("--xwsendapp tool ix86 Linux /bin/tool", "sendapp tool /bin/tool --cpu i686 --os linux"),
-        ("--xwsendapp t amd64 MacOSX file:///b/t", "sendapp t /b/t --cpu x86_64 --os darwin"),
-        ("--xwsenddata points p.txt", "senddata p.txt --name points"),
-        ("--xwsenddata points ix86 linux p.txt", "senddata p.txt --name points"),
+        (
+            "--xwsendapp t amd64 MacOSX file:///b/t",
+            "sendapp t file:///b/t --cpu x86_64 --os darwin",
+        ),
+        ("--xwsenddata points p.txt", "senddata p.txt --name points --replace"),
+        (
+            "--xwsenddata points ix86 win32 http://w/p.txt",
+            "senddata http://w/p.txt --name points --cpu i686 --os windows --replace",
+        ),
         ("--xwsendusergroup lab", "sendusergroup lab"),
     ],
 )
@@ -177,7 +183,6 @@ def test_a_list_reads_the_same_in_every_format(
         ("--xwsenduser a b c", "takes <login> <password>"),
         ("--xwformat yaml --xwgetapps", "expected one of XML"),
         ("--xwclientloopdelay soon --xwgetapps", "expected milliseconds"),
-        ("--xwsendapp a b c http://elsewhere/tool", "only files of this machine"),
         ("--xwchmod u1", "takes <UID>... <rights>"),
         ("--xwremove", "takes <UID>..."),
     ],

@@ -26,6 +26,7 @@ def test_the_sample_says_what_the_defaults_are(tmp_path: Path) -> None:
         WorkerConfig(), identity=identity, directory=Path("~/.glidebridge/worker").expanduser()
     )
     assert found.attributes == {"Group": "physics"}
+    assert found.fetchers == {"davs": "/usr/local/bin/fetch-davs"}
 
 
 def test_the_sample_names_every_key() -> None:
@@ -61,4 +62,12 @@ def test_a_wrong_file_says_where(tmp_path: Path, text: str, message: str) -> Non
     path = tmp_path / "worker.conf"
     path.write_text(text)
     with pytest.raises(ConfigurationError, match=f"worker.conf:{message}"):
+        config.read(path)
+
+
+@pytest.mark.parametrize("command", ["", "'never closed"])
+def test_a_fetcher_that_is_no_command_is_refused(tmp_path: Path, command: str) -> None:
+    path = tmp_path / "worker.conf"
+    path.write_text(f"[fetchers]\ndavs = {command}\n")
+    with pytest.raises(ConfigurationError, match=r"worker.conf:2: .*davs://"):
         config.read(path)

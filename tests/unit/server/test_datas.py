@@ -1,0 +1,150 @@
+"""Datas, on the server and elsewhere: what may be announced, who may refer to it, what replaces
+what.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from desktopgrid.model.errors import AccessDenied, BadRequest, UnknownObject
+from desktopgrid.server import changes as c
+from desktopgrid.server.state import Policy
+from desktopgrid.wire import messages as m
+from desktopgrid.wire.codec import from_body
+from tests.builders import GridUnderTest, a_data, a_user
+
+DIGEST = "a" * 64
+URI = "https://w.example.org/points"
+
+
+@pytest.fixture
+def grid() -> GridUnderTest:
+    return GridUnderTest(Policy(schemes=("davs",)))
+
+
+def send(grid: GridUnderTest, uid: str, login: str = "alice", **fields: Any) -> dict[str, Any]:
+    asked = m.SendData(**{"uid": uid, "name": "points", "sha256": DIGEST, "size": 10, **fields})
+    reply: dict[str, Any] = grid.ask(asked, login=login)
+    return reply
+
+
+def there(grid: GridUnderTest) -> set[str]:
+    """The datas that are listed, but for the one that the grid began with."""
+    return {d.uid for d in grid.grid.datas.values() if not d.is_deleted} - {"program"}
+
+
+@pytest.mark.feature("XW-ARC-6")
+def test_a_data_may_stay_where_it_is(grid: GridUnderTest) -> None:
+    assert send(grid, "d1", uri=URI) == {"uid": "d1", "available": True}
+    host = grid.arrives()
+    grid.submit(inputs=[["points", "d1"]])
+    [assign] = grid.pushes(m.Assign)
+    assert assign.inputs == (m.File("points", "d1", DIGEST, 10, URI),)
+    assert assign.executable.uri == ""
+    assert host.tasks
+
+
+@pytest.mark.feature("XW-ARC-6")
+@pytest.mark.parametrize(
+    "uri, said",
+    [
+        ("gopher://w/x", "it knows xw://, http://, https://, file://, davs://"),
+        ("adics://w/x", "its network is gone"),
+        ("file:///etc/passwd", "it is a file of the one who names it"),
+        ("xw:///v1/datas/program", "it is on the grid's server"),
+        ("https://ann:secret@w/x", "login"),
+    ],
+)
+def test_a_uri_that_no_worker_could_fetch_is_refused(
+    grid: GridUnderTest, uri: str, said: str
+) -> None:
+    with pytest.raises(BadRequest, match=said):
+        send(grid, "d1", uri=uri)
+    assert there(grid) == set()
+
+
+def test_a_scheme_that_the_administrator_named_is_taken(grid: GridUnderTest) -> None:
+    assert send(grid, "d1", uri="davs://w/x")["available"]
+
+
+@pytest.mark.feature("XW-AR-16")
+def test_access_rights_govern_what_is_on_the_server_only(grid: GridUnderTest) -> None:
+    grid.add_user(a_user("bob"))
+    send(grid, "elsewhere", uri=URI, rights=0o700)
+    grid.grid.datas["here"] = a_data("here", owner="alice", rights=0o700)
+    assert grid.submit(login="bob", stdin="elsewhere")
+    with pytest.raises(UnknownObject):
+        grid.submit(login="bob", stdin="here")
+    with pytest.raises(AccessDenied):  # alice's own, but less open than the work
+        grid.submit(stdin="here")
+
+
+def test_content_elsewhere_is_not_content_here(grid: GridUnderTest) -> None:
+    send(grid, "d1", uri=URI)
+    assert not send(grid, "d2")["available"]
+
+
+def test_the_same_data_again_is_answered_again(grid: GridUnderTest) -> None:
+    assert send(grid, "d1", uri=URI) == send(grid, "d1", uri=URI)
+    with pytest.raises(BadRequest):
+        send(grid, "d1", uri=URI + "2")
+    with pytest.raises(BadRequest):
+        send(grid, "d1")
+
+
+@pytest.mark.feature("XW-DM-2")
+def test_the_same_name_platform_and_place_replaces(grid: GridUnderTest) -> None:
+    what = {"cpu": "x86_64", "os": "linux", "uri": URI, "replaces": True}
+    send(grid, "d1", **what)
+    send(grid, "d2", **what)
+    assert there(grid) == {"d2"}
+    others = ({"cpu": "i686"}, {"os": "windows"}, {"uri": URI + "2"}, {"uri": ""})
+    for number, other in enumerate((*others, {"name": "lines"})):
+        send(grid, f"other{number}", **{**what, **other})
+    grid.add_user(a_user("bob"))
+    send(grid, "bobs", login="bob", **what)
+    assert len(there(grid)) == 7
+    send(grid, "d3", **{**what, "uri": ""})
+    assert there(grid) == {"d2", "d3", "other0", "other1", "other2", "other4", "bobs"}
+
+
+def test_nothing_is_replaced_unless_that_was_asked_for(grid: GridUnderTest) -> None:
+    send(grid, "d1")
+    send(grid, "d2")
+    assert there(grid) == {"d1", "d2"}
+
+
+@pytest.mark.feature("XW-AP-2", "XW-AP-3")
+def test_one_application_has_a_program_for_each_platform(grid: GridUnderTest) -> None:
+    """What a host reports is what it is given; the same platform again replaces."""
+    for uid, cpu in (("d1", "x86_64"), ("d2", "aarch64"), ("d3", "x86_64")):
+        send(grid, uid, sha256=uid[1] * 64, uri=f"{URI}{uid}")
+        grid.ask(m.SendApplication(f"a{uid}", "tool", cpu, "linux", uid, 0o755), login="admin")
+    [application] = [a for a in grid.grid.applications.values() if a.name == "tool"]
+    assert {str(p): uid for p, uid in application.executables.items()} == {
+        "x86_64/linux": "d3",
+        "aarch64/linux": "d2",
+    }
+    for host, cpu, given in (("one", "x86_64", "d3"), ("two", "aarch64", "d2")):
+        grid.arrives(host, cpu=cpu, cores=1)
+        grid.submit(application="tool", expected_host=host)
+        [assign] = grid.pushes(m.Assign)
+        assert assign.executable.data == given
+
+
+@pytest.mark.feature("XW-AR-15")
+def test_a_work_has_its_applications_rights_whatever_was_sent(grid: GridUnderTest) -> None:
+    said = {"uid": "w", "description": {"application": "app"}, "single": True, "rights": 0o777}
+    grid.ask(from_body(m.Submit, said))
+    [stored] = grid.changes(c.SubmissionInserted)
+    assert stored.rights == grid.grid.applications["app"].rights == 0o755
+
+
+@pytest.mark.feature("XW-JM-7")
+def test_a_waiting_work_that_was_removed_is_handed_to_nobody(grid: GridUnderTest) -> None:
+    works = grid.submit(3)
+    grid.ask(m.Remove((works[1],)))
+    host = grid.arrives(cores=4)
+    assert {task.work for task in host.tasks.values()} == {works[0], works[2]}
