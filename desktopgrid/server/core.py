@@ -31,6 +31,7 @@ from desktopgrid.server import changes as c
 from desktopgrid.server import dispatcher, hosts, pilots, requests
 from desktopgrid.server.codec import CODEC
 from desktopgrid.server.journal import Journal
+from desktopgrid.server.recorded import RECORDS_KEPT, Name, Recorded, record
 from desktopgrid.server.state import Grid, Outcome
 from desktopgrid.server.watching import Watcher
 from desktopgrid.wire import messages as m
@@ -42,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 MOST_BACKLOG = 50_000
 """Changes that may wait for the disk before listeners stop reading."""
+NOBODY = "no such identity, or not its secret, or it is not valid any more"
 
 
 @dataclass(eq=False)
@@ -56,12 +58,12 @@ class Peer:
     credential: str
     exchange: Exchange
     ticket: str
+    last_heard_at: datetime
     host: str | None = None
     address: str = ""
     """Where its connection comes from."""
     send: Callable[[bytes], None] | None = None
     close: Callable[[str, str], None] | None = None
-    last_heard_at: datetime | None = None
     records: deque[tuple[int, int]] = field(default_factory=deque)
     """(number of the reply, number of the request): replies that the client has not acknowledged.
     """
@@ -71,14 +73,6 @@ class Peer:
     def __repr__(self) -> str:
         state = "connected" if self.send is not None else "away"
         return f"<Peer {self.kind} {self.who.user}, session {self.session[-8:]}, {state}>"
-
-
-@dataclass
-class Recorded:
-    """Replies on record of a session that is over: ``bodies`` by number of the request."""
-
-    user: str
-    bodies: dict[int, bytes]
 
 
 @dataclass(eq=False)
@@ -102,7 +96,9 @@ class Core:
     ) -> None:
         self.grid, self.journal, self.watcher = grid, journal, watcher
         self.recorded = recorded
-        """What is on record of sessions that an earlier incarnation had, or that went idle."""
+        """What is on record of sessions that an earlier incarnation had, or that went idle, and of
+        requests outside of any; the oldest first.
+        """
         self.peers: dict[str, Peer] = {}
         self.tickets: dict[str, Peer] = {}
         self._effects: deque[Effect] = deque()
@@ -132,7 +128,7 @@ class Core:
         if peer is None:
             ticket = secrets.token_hex(32)
             exchange = Exchange(SERVER, role, CODEC)
-            peer = Peer(hello.session, role, who, hello.identity, exchange, ticket)
+            peer = Peer(hello.session, role, who, hello.identity, exchange, ticket, now)
         else:
             if peer.close is not None:
                 peer.close("replaced", "the session was taken up again by another connection")
@@ -174,22 +170,34 @@ class Core:
     def _authenticate(self, hello: m.Hello, nonce: str, now: datetime, out: Outcome) -> Who:
         if hello.kind == "pilot":
             return pilots.authenticate(self.grid, hello, nonce, now, out)
-        credential = self.grid.credentials.get(hello.identity)
+        if hello.kind not in ("client", "worker"):
+            raise NotAuthenticated(NOBODY)
+        return self.holder(
+            hello.identity,
+            now,
+            lambda verifier: is_proved(
+                verifier, hello.proof, nonce, hello.kind, hello.identity, hello.session
+            ),
+        )
+
+    def holder(self, token: str, now: datetime, is_right: Callable[[str], bool]) -> Who:
+        """Who has the token whose verifier ``is_right``; raises NotAuthenticated."""
+        credential = self.grid.credentials.get(token)
+        if credential is None or credential.kind != "token" or not is_right(credential.verifier):
+            raise NotAuthenticated(NOBODY)
+        return self.present(credential.uid, now)
+
+    def present(self, credential: str, now: datetime) -> Who:
+        """Who shows himself by ``credential``, if it is good now; raises NotAuthenticated."""
+        known = self.grid.credentials.get(credential)
         if (
-            hello.kind not in ("client", "worker")
-            or credential is None
-            or credential.kind != "token"
-            or credential.is_revoked
-            or (credential.expires_at is not None and now >= credential.expires_at)
-            or self.grid.users[credential.user].is_revoked
-            or not is_proved(
-                credential.verifier, hello.proof, nonce, hello.kind, hello.identity, hello.session
-            )
+            known is None
+            or known.is_revoked
+            or (known.expires_at is not None and now >= known.expires_at)
+            or self.grid.users[known.user].is_revoked
         ):
-            raise NotAuthenticated(
-                "no such identity, or not its secret, or it is not valid any more"
-            )
-        return self.grid.who(self.grid.users[credential.user])
+            raise NotAuthenticated(NOBODY)
+        return self.grid.who(self.grid.users[known.user])
 
     def disconnected(self, peer: Peer) -> None:
         """The connection of ``peer`` is gone; its session waits for it to come back."""
@@ -215,16 +223,26 @@ class Core:
             self.recorded.pop(peer.session, None)
             out.changes = [c.RepliesForgotten(peer.session, LAST_NUMBER)]
         elif peer.recorded:
-            kept = self.recorded.setdefault(peer.session, Recorded(peer.who.user, {}))
-            kept.bodies.update(peer.recorded)
+            earlier = self.recorded.pop(peer.session, None)
+            bodies = {**(earlier.bodies if earlier is not None else {}), **dict(peer.recorded)}
+            self.recorded[peer.session] = Recorded(peer.who.user, bodies, peer.last_heard_at)
         self._commit(None, 0, [], out)
 
     def forget_idle(self, now: datetime) -> None:
-        """Sessions whose peer has been away for longer than a lease are over."""
+        """Sessions whose peer has been away for longer than a lease are over, and answers that
+        nobody came back for are kept no longer.
+        """
         for peer in list(self.peers.values()):
-            away = peer.send is None and peer.last_heard_at is not None
-            if away and peer.last_heard_at + self.grid.policy.lease < now:  # type: ignore[operator]
+            if peer.send is None and peer.last_heard_at + self.grid.policy.lease < now:
                 self.forget(peer)
+        out = Outcome()
+        while self.recorded:
+            session, kept = next(iter(self.recorded.items()))
+            if now < kept.last_at + RECORDS_KEPT:
+                break
+            del self.recorded[session]
+            out.changes.append(c.RepliesForgotten(session, LAST_NUMBER))
+        self._commit(None, 0, [], out)
 
     # --- what peers say ---------------------------------------------------------------------------
 
@@ -311,15 +329,37 @@ class Core:
             self._see_anew(str(answer["uid"]))
         reply = m.Reply(sequence, answer)
         if type(message) in requests.RECORDED:
-            body = msgspec.json.encode(answer)
-            peer.recorded.append((sequence, body))
-            out.changes.append(
-                c.ReplyRecorded(
-                    peer.session, sequence, peer.who.user, body.decode(), now.timestamp()
-                )
-            )
+            name = Name(peer.session, sequence)
+            peer.recorded.append((sequence, record(name, peer.who.user, answer, now, out)))
         self._commit(peer, sequence, [(sequence, reply)], out, message)
         return None
+
+    def asked(
+        self, who: Who, name: Name | None, request: m.Request, now: datetime, out: Outcome
+    ) -> dict[str, Any] | requests.Reading:
+        """What a request leads to that came outside of any session: its answer, to be given once
+        it is durable, or a question for the database. Raises a GridError.
+        """
+        on_record = self.answer_to(name)
+        if on_record is not None:
+            return on_record
+        answer = requests.answer(self.grid, who, "", request, now, out)
+        if isinstance(answer, requests.Reading):
+            return answer
+        if isinstance(request, m.ChangeUser):
+            self._see_anew(str(answer["uid"]))
+        if name is not None and type(request) in requests.RECORDED:
+            body = record(name, who.user, answer, now, out)
+            self.recorded[name.session] = Recorded(who.user, {name.sequence: body}, now)
+        self._commit(None, 0, [], out)
+        return answer
+
+    def answer_to(self, name: Name | None) -> dict[str, Any] | None:
+        """What the request called so was answered before; raises AlreadyThere where something else
+        was asked under its key.
+        """
+        recorded = self.recorded.get(name.session) if name is not None else None
+        return recorded.answer(name.sequence) if name is not None and recorded is not None else None
 
     def _see_anew(self, uid: str) -> None:
         """A user changed: what he may do holds for the sessions that he and his workers have open

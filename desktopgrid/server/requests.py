@@ -79,7 +79,8 @@ def _watch(
         submission = batch.submission
         group = grid.owner_group(submission.owner)
         if grants(who, READ, submission.owner, group, submission.rights):
-            batch.watchers.add(session)
+            if session:
+                batch.watchers.add(session)
             still_open.append(name)
     return Reading(who, asked, {"open": still_open})
 

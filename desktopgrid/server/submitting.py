@@ -68,7 +68,7 @@ def submit(
     names = names_of(asked)
     before = _before(grid, who, asked, names, out.submitted)
     if before is not None:
-        if asked.watch and asked.uid in grid.batches:
+        if asked.watch and session and asked.uid in grid.batches:
             grid.batches[asked.uid].watchers.add(session)
         return {"works": len(names), "runs_on": runs_on(grid.applications[before.application])}
     application = _application(grid, who, asked.description.get("application"))
@@ -100,7 +100,7 @@ def submit(
     else:
         submission = batch.submission
     batch = grid.put_batch(submission, asked.first + len(names), asked.single)
-    if asked.watch:
+    if asked.watch and session:
         batch.watchers.add(session)
     _insert(grid, who, batch.submission, names, asked.arguments, missing, now, out)
     batch.open += len(names)

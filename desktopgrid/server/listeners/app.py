@@ -7,14 +7,27 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from desktopgrid.model.errors import GridError
-from desktopgrid.server.listeners import files, link, login, poll
+from desktopgrid.server.listeners import asking, files, link, login, openapi, poll
 from desktopgrid.server.listeners.service import Service
 from desktopgrid.server.storage import Store
 from desktopgrid.server.watching import status_of
 from desktopgrid.wire.messages import MAX_FRAME
 
+HEADERS = {
+    401: {"WWW-Authenticate": 'Bearer realm="grid", Basic realm="grid"'},
+    503: {"Retry-After": "5"},
+}
+"""What HTTP asks to be said beside a status (RFC 9110)."""
+
 LASTING = frozenset(("/v1/link", "/v1/poll", "/v1/status"))
 """What a server that stops does not wait for: it would never end, or harm nobody."""
+
+
+def refusal(
+    status: int, code: str, reason: str, headers: dict[str, str] | None = None
+) -> web.Response:
+    """An answer that says why not."""
+    return web.json_response({"code": code, "reason": reason}, status=status, headers=headers)
 
 
 @web.middleware
@@ -26,19 +39,19 @@ async def answer_errors(
     """
     service: Service = request.app["service"]
     try:
+        if request.headers.get("Content-Encoding", "identity") != "identity":
+            # What is small on the wire must not become large here.
+            raise web.HTTPUnsupportedMediaType(reason="bodies are sent as they are, not packed")
         if request.path in LASTING:
             return await handler(request)
         with service.in_flight():
             return await handler(request)
     except GridError as error:
         status = status_of(error)
-        return web.json_response(
-            {"code": error.code, "reason": str(error)},
-            status=status,
-            headers={"Retry-After": "5"} if status == 503 else None,
-        )
+        return refusal(status, error.code, str(error), HEADERS.get(status))
     except web.HTTPException as error:
-        return web.json_response({"code": "http", "reason": error.reason}, status=error.status)
+        allow = error.headers.get("Allow")
+        return refusal(error.status, "http", error.reason, {"Allow": allow} if allow else None)
 
 
 def build(service: Service, store: Store) -> web.Application:
@@ -47,12 +60,15 @@ def build(service: Service, store: Store) -> web.Application:
     app["service"] = service
     app["store"] = store
     app["outputs"] = service.outputs
+    app["openapi"] = openapi.document()
     app.add_routes(
         [
             web.get("/v1/link", link.link),
             web.post("/v1/poll", poll.poll),
             web.post("/v1/login", login.login),
             web.get("/v1/status", login.status),
+            web.get("/v1/openapi.json", openapi.openapi),
+            web.post("/v1/requests/{verb}", asking.ask),
             web.head("/v1/datas/{uid}", files.head_data),
             web.get("/v1/datas/{uid}", files.get_data, allow_head=False),
             web.put("/v1/datas/{uid}", files.put_data),

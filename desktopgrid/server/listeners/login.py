@@ -34,6 +34,25 @@ class Login(msgspec.Struct):
     lifetime: int = LIFETIME
 
 
+class Token(msgspec.Struct):
+    """The answer to a login."""
+
+    token: str
+    secret: str
+    user: str
+    level: int
+
+
+class Status(msgspec.Struct):
+    """The answer to who asks how the server does."""
+
+    status: str
+    server: str
+    incarnation: int
+    open_works: int
+    hosts: int
+
+
 async def login(request: web.Request) -> web.Response:
     """A token for who knows the password; the secret is in the answer and nowhere else."""
     service: Service = request.app["service"]
@@ -60,21 +79,24 @@ async def login(request: web.Request) -> web.Response:
     service.core.change(lambda grid, out: save_credential(grid, token, out))
     await service.until_durable()
     logger.info("User %s logged in and has token %s", user.login, token.uid)
-    return web.json_response(
-        {"token": token.uid, "secret": secret, "user": user.login, "level": int(user.level)}
-    )
+    return _json(Token(token.uid, secret, user.login, int(user.level)))
 
 
 async def status(request: web.Request) -> web.Response:
     """Whether the server serves; 503 with the reason if not."""
     service: Service = request.app["service"]
     core = service.core
-    return web.json_response(
-        {
-            "status": "serving",
-            "server": service.name,
-            "incarnation": core.grid.incarnation,
-            "open_works": len(core.grid.works),
-            "hosts": len(core.grid.scheduler.hosts),
-        }
+    grid = core.grid
+    return _json(
+        Status(
+            status="serving",
+            server=service.name,
+            incarnation=grid.incarnation,
+            open_works=len(grid.works),
+            hosts=len(grid.scheduler.hosts),
+        )
     )
+
+
+def _json(answer: msgspec.Struct) -> web.Response:
+    return web.Response(body=msgspec.json.encode(answer), content_type="application/json")

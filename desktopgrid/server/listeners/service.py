@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -36,7 +36,7 @@ from desktopgrid.model.errors import (
 from desktopgrid.model.objects import Site, Submitted, User, attributes_of
 from desktopgrid.server import questions, upkeep
 from desktopgrid.server.changes import Change, RepliesForgotten
-from desktopgrid.server.core import MOST_BACKLOG, Core, Peer, Recorded
+from desktopgrid.server.core import MOST_BACKLOG, Core, Peer
 from desktopgrid.server.database import engine as database
 from desktopgrid.server.database import reading, records
 from desktopgrid.server.database.lookup import Lookup
@@ -44,23 +44,23 @@ from desktopgrid.server.journal import Journal
 from desktopgrid.server.listeners.clock import utc_now
 from desktopgrid.server.loading import grid_from
 from desktopgrid.server.outputs import Outputs
+from desktopgrid.server.recorded import RECORDS_KEPT, Name, Recorded
 from desktopgrid.server.requests import Reading
 from desktopgrid.server.state import Grid, Outcome, Policy
 from desktopgrid.server.tasks import offer
-from desktopgrid.server.watching import Watcher
+from desktopgrid.server.watching import DONE, Watcher
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.exchange import WORKER
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+M = TypeVar("M", bound=m.Message)
 
 SHARD = 0
 RECOVERY_PAUSE = 1.0
 """Seconds between attempts to open the database again after a failed commit."""
 HOSTS_A_JUDGEMENT = 1000
-RECORDS_KEPT = timedelta(days=1)
-"""How long an answer stays on record whose client does not come back for it."""
 
 
 class Service:
@@ -139,8 +139,10 @@ class Service:
             if reply.recorded_at < utc_now() - RECORDS_KEPT:
                 forgotten[session] = max(sequence, forgotten.get(session, 0))
                 continue
-            kept = recorded.setdefault(session, Recorded(reply.user, {}))
+            kept = recorded.setdefault(session, Recorded(reply.user, {}, reply.recorded_at))
             kept.bodies[sequence] = reply.body.encode()
+            kept.last_at = max(kept.last_at, reply.recorded_at)
+        recorded = dict(sorted(recorded.items(), key=lambda each: each[1].last_at))
         writer = self._writer = self.engine.connect()
 
         def write(changes: list[Change]) -> None:
@@ -326,6 +328,48 @@ class Service:
             # again in a new one.
             core.forget(peer)
             raise
+        await self._keep_up(core)
+
+    async def request(self, credential: str, request: m.Request, key: str = "") -> dict[str, Any]:
+        """The answer to a request that came outside of any session, durable when this returns;
+        raises a GridError, and then nothing was changed.
+
+        ``key``, if not empty: asking the same again under it has no second effect.
+        """
+        core = self.core
+        who = core.present(credential, utc_now())
+        name = Name.of(who.user, key, request) if key else None
+        answer: dict[str, Any] | Reading | None
+        try:
+            answer = core.answer_to(name)
+            if answer is None:
+                answer = await self._asked(core, credential, name, request)
+        except GridError as error:
+            # Also a refusal may follow from what is not on disk yet.
+            await self.until_durable()
+            self.watcher.requests[request.verb, error.code] += 1
+            raise
+        await self.until_durable()
+        await self._keep_up(core)
+        told = await self.ask(answer) if isinstance(answer, Reading) else answer
+        self.watcher.requests[request.verb, DONE] += 1
+        return told
+
+    async def _asked(
+        self, core: Core, credential: str, name: Name | None, request: m.Request
+    ) -> dict[str, Any] | Reading:
+        ready = await self._prepare(request)
+        out = Outcome(ended=await self._ended_works(core, ready))
+        if isinstance(ready, m.Submit):
+            owners = await self._owners(core, [(0, ready)])
+            out.submitted = await self._submitted(core, ready, owners)
+        if core is not self.core:
+            raise Unavailable("the server loaded its database again; ask once more")
+        # Who asks may have been revoked, or changed, in the meantime.
+        return core.asked(core.present(credential, utc_now()), name, ready, utc_now(), out)
+
+    async def _keep_up(self, core: Core) -> None:
+        """Have judged what was asked, and wait for the disk if it is far behind."""
         if core.grid.scheduler.unjudged:
             self._judge_soon()
         if core.journal.backlog > MOST_BACKLOG:
@@ -402,7 +446,7 @@ class Service:
         await self.until_durable()
         return await self.in_thread(self._readers, self._ask_submitted, message)
 
-    async def _prepare(self, message: m.Message) -> m.Message:
+    async def _prepare(self, message: M) -> M:
         """What must be known, and takes time to learn, before a decision."""
         if isinstance(message, m.Submit):
             requirements = message.description.get("requirements")

@@ -127,6 +127,7 @@ async def _serve(home: Home, on_ready: Callable[[str], None]) -> int:
             access_log=logger,
             access_log_class=access_logger(watcher),
             handle_signals=False,
+            auto_decompress=False,
             shutdown_timeout=LAST_PATIENCE,
         )
         await runner.setup()

@@ -1,0 +1,176 @@
+"""What each request is answered with, as types: they describe the replies to those who read the
+API's document, and nobody else. A request without an entry is answered with some object.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, TypedDict
+
+from desktopgrid.wire import messages as m
+
+
+class Submitted(TypedDict):
+    """So many works, and on which workers they may run."""
+
+    works: int
+    runs_on: str
+
+
+class EndedWork(TypedDict):
+    """A work that is over."""
+
+    work: str
+    status: str
+
+
+class Watched(TypedDict):
+    """What was asked for, as it is now."""
+
+    open: list[str]
+    ended: list[EndedWork]
+
+
+class Aborted(TypedDict):
+    """The works that were open and are no more."""
+
+    aborted: list[str]
+
+
+class Page(TypedDict):
+    """Rows of one kind; ``next`` is ``after`` of the next page."""
+
+    rows: list[dict[str, Any]]
+    next: str | None
+
+
+class StoredFile(TypedDict):
+    """An output that the server has."""
+
+    name: str
+    sha256: str
+    size: int
+
+
+class WorkResult(TypedDict):
+    """The result of a work; what the program wrote as base64."""
+
+    work: str
+    task: str | None
+    status: str
+    exit_code: int | None
+    reason: str
+    stdout: str
+    stderr: str
+    outputs: list[StoredFile]
+    usage: list[float]
+    host: str
+
+
+class Results(TypedDict):
+    """Results; with ``more``, some were left out and are to be asked for again."""
+
+    results: list[WorkResult]
+    more: bool
+
+
+class Explained(TypedDict):
+    """Why it is where it is."""
+
+    sentences: list[str]
+
+
+class ApplicationSent(TypedDict):
+    """The application, its rights as a number."""
+
+    uid: str
+    name: str
+    rights: int
+
+
+class DataSent(TypedDict):
+    """The data; what is not available yet is to be uploaded."""
+
+    uid: str
+    available: bool
+
+
+class UserSent(TypedDict):
+    """The user."""
+
+    uid: str
+    login: str
+    level: NotRequired[str]
+
+
+class GroupSent(TypedDict):
+    """The session, group or user group."""
+
+    uid: str
+    name: str
+
+
+class TokenSent(TypedDict):
+    """The token."""
+
+    uid: str
+
+
+class Changed(TypedDict):
+    """The access rights, as they are now."""
+
+    uid: str
+    rights: str
+
+
+class Removed(TypedDict):
+    """What is gone."""
+
+    removed: list[str]
+
+
+class Revoked(TypedDict):
+    """Who or what is revoked."""
+
+    revoked: str
+
+
+class PilotsRecorded(TypedDict):
+    """The pilots at a site."""
+
+    site: str
+    stamps: list[str]
+
+
+class PilotsReported(TypedDict):
+    """The status of each pilot by now."""
+
+    stamps: dict[str, str]
+
+
+class PilotsDraining(TypedDict):
+    """What each pilot does."""
+
+    pilots: dict[str, str]
+
+
+REPLIES: dict[type[m.Request], Any] = {
+    m.Submit: Submitted,
+    m.Watch: Watched,
+    m.Cancel: Aborted,
+    m.ListObjects: Page,
+    m.GetResults: Results,
+    m.Why: Explained,
+    m.Stats: dict[str, int],
+    m.SendApplication: ApplicationSent,
+    m.SendData: DataSent,
+    m.SendGroup: GroupSent,
+    m.SendUser: UserSent,
+    m.ChangeUser: UserSent,
+    m.SendToken: TokenSent,
+    m.Revoke: Revoked,
+    m.Chmod: Changed,
+    m.Remove: Removed,
+    m.SubmitPilots: PilotsRecorded,
+    m.PilotReport: PilotsReported,
+    m.DrainPilots: PilotsDraining,
+}
