@@ -97,7 +97,7 @@ class GridUnderTest:
             a_user("alice"),
         ):
             self.add_user(user)
-        self.grid.datas["program"] = a_data()
+        self.grid.put_data(a_data())
         self.grid.put_application(an_application())
         self.out = Outcome()
         self.ended: dict[str, str] = {}

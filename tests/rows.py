@@ -23,6 +23,7 @@ DEFAULTS: dict[type[Any], dict[str, Any]] = {
         "group": None,
         "email": "",
         "is_revoked": False,
+        "quota_mib": None,
     },
     c.CredentialSaved: {
         "uid": "token",

@@ -278,9 +278,14 @@ class Grid:
         level: str | None = None,
         user_group: str | None = None,
         email: str | None = None,
+        quota_mib: int | None = None,
     ) -> Reply:
-        """Change what is given of a user, as a super user; an empty ``user_group`` is none."""
-        return self.session.ask(m.ChangeUser(user, level, user_group, email))
+        """Change what is given of a user, as a super user; an empty ``user_group`` is none.
+
+        ``quota_mib``: what his datas may take on the server; 0 all there is, -1 what everybody's
+        may.
+        """
+        return self.session.ask(m.ChangeUser(user, level, user_group, email, quota_mib))
 
     def _in_portions(
         self, request: type[m.Cancel] | type[m.Remove], names: Sequence[UID], what: str

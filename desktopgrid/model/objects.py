@@ -46,7 +46,10 @@ class UserGroup:
 
 @dataclass(frozen=True)
 class User:
-    """Who acts: a client, a worker or both, as its level allows (manual, 3.1 and 3.2)."""
+    """Who acts: a client, a worker or both, as its level allows (manual, 3.1 and 3.2).
+
+    ``quota_mib``: what his datas may take on the server; 0 all there is, None what everybody's may.
+    """
 
     uid: UID
     login: str
@@ -54,6 +57,7 @@ class User:
     group: Optional[UID] = None
     email: str = ""
     is_revoked: bool = False
+    quota_mib: Optional[int] = None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ class UserSaved(NamedTuple):
     group: str | None
     email: str
     is_revoked: bool
+    quota_mib: int | None
 
 
 class CredentialSaved(NamedTuple):

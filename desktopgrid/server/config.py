@@ -101,6 +101,7 @@ class LimitsSection:
 
     max_works: int = 2_000_000
     max_data_mib: int = 1 << 20
+    quota_mib: int = 0
     min_free_mib: int = 256
     longest_wall_time: timedelta = timedelta(days=7)
     losses_per_retry: int = 10

@@ -148,7 +148,7 @@ def _person(
     }
     write_private(path, json.dumps(identity, indent=1) + "\n")
     return [
-        changes.UserSaved(user, login, int(level), None, "", False),
+        changes.UserSaved(user, login, int(level), None, "", False, None),
         changes.CredentialSaved(
             token, user, "token", verifier_of(secret), now.timestamp(), None, False
         ),

@@ -141,11 +141,15 @@ def send_data(
         cpu=asked.cpu,
         os=asked.os,
     )
-    data = replace(data, is_available=data.is_elsewhere or _has_content(grid, data))
+    # Content that another data of the caller has already need not be sent again. Others' content
+    # must be: having a digest does not show that one has the content.
+    has_content = grid.holdings.has(who.user, data.sha256)
+    data = replace(data, is_available=data.is_elsewhere or has_content)
+    grid.check_quota(data)
     if asked.replaces:
         for other in _same_name(grid, data):
             delete(grid, other, out)
-    grid.datas[data.uid] = data
+    grid.put_data(data)
     out.changes.append(data_row(data))
     return {"uid": data.uid, "available": data.is_available}
 
@@ -155,20 +159,6 @@ def _checked_uri(grid: Grid, uri: str) -> str:
     if locator.place is not Place.ELSEWHERE:
         raise BadRequest(f"{uri[:80]!r} cannot be a data's URI: it is {locator.place.value}")
     return uri
-
-
-def _has_content(grid: Grid, data: Data) -> bool:
-    """Whether content that another data of its owner has already need not be sent again.
-
-    Others' content must be: having a digest does not show that one has the content.
-    """
-    return any(
-        d.sha256 == data.sha256
-        and d.is_available
-        and not (d.is_elsewhere or d.is_deleted)
-        and d.owner == data.owner
-        for d in grid.datas.values()
-    )
 
 
 def _same_name(grid: Grid, data: Data) -> list[Data]:
@@ -247,7 +237,8 @@ def chmod(grid: Grid, who: Who, session: str, asked: m.Chmod, now: datetime, out
         raise _no_chmod(grid, who, asked.uid)
     rights = rights_from(asked.rights, found.rights)
     if isinstance(found, Data):
-        grid.datas[found.uid] = changed = replace(found, rights=rights)
+        changed = replace(found, rights=rights)
+        grid.put_data(changed)
         out.changes.append(data_row(changed))
     else:
         _save_bag(grid, replace(found, rights=rights), out)
@@ -289,7 +280,7 @@ def delete(grid: Grid, found: Owned, out: Outcome) -> None:
         grid.put_application(gone)
         out.changes.append(c.ApplicationSaved(gone.uid, gone.name, gone.owner, gone.rights, True))
     elif isinstance(gone, Data):
-        grid.datas[gone.uid] = gone
+        grid.put_data(gone)
         out.changes.append(data_row(gone))
     else:
         _save_bag(grid, gone, out)

@@ -27,7 +27,8 @@ def grid_from(
         grid.put_user(user)
     grid.user_groups = {group.uid: group for group in snapshot.user_groups}
     grid.credentials = {credential.uid: credential for credential in snapshot.credentials}
-    grid.datas = {data.uid: data for data in snapshot.datas}
+    for data in snapshot.datas:
+        grid.put_data(data)
     grid.applications.update((a.uid, a) for a in snapshot.applications)
     grid.bags = {bag.uid: bag for bag in snapshot.bags}
     grid.pilots = {pilot.stamp: pilot for pilot in snapshot.pilots}

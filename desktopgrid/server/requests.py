@@ -160,6 +160,8 @@ def _stats(grid: Grid, who: Who, session: str, asked: m.Stats, now: datetime, ou
         "cores": sum(state.host.facts.cores for state in connected),
         "cores_given": sum(min(state.cores_given, state.host.facts.cores) for state in connected),
         "incarnation": grid.incarnation,
+        "your_data_mib": round(grid.holdings.used(who.user) / (1 << 20), 1),
+        "your_quota_mib": grid.quota(who.user) or None,
     }
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from desktopgrid.model.errors import AlreadyThere, BadRequest, UnknownObject
+from desktopgrid.model.errors import AlreadyThere, BadRequest, LimitExceeded, UnknownObject
 from desktopgrid.model.objects import (
     Application,
     Credential,
@@ -36,6 +36,7 @@ from desktopgrid.model.objects import (
 )
 from desktopgrid.model.rights import Who
 from desktopgrid.server import changes as c
+from desktopgrid.server.holdings import Holdings
 from desktopgrid.server.scheduler import HostState, Scheduler, demand_of
 from desktopgrid.wire.messages import Message, Submit
 
@@ -52,6 +53,9 @@ class Policy:
     max_data_bytes: int = 1 << 40
     longest_wall_time: int = 7 * 86_400
     losses_per_retry: int = 10
+    quota_mib: int = 0
+    """What a user's datas may take on the server, unless he has a quota of his own; 0: all there
+    is."""
     schemes: tuple[str, ...] = ()
     """What workers fetch beyond the schemes that every grid knows."""
 
@@ -109,6 +113,7 @@ class Grid:
         self.credentials: dict[str, Credential] = {}
         self.applications: dict[str, Application] = {}
         self.datas: dict[str, Data] = {}
+        self.holdings = Holdings()
         self.bags: dict[str, Session | Group] = {}
         self.pilots: dict[str, Pilot] = {}
         self.known_hosts: dict[str, Host] = {}
@@ -210,6 +215,29 @@ class Grid:
         """``application`` is as given from now on."""
         self.applications[application.uid] = application
         self.scheduler.rematch()
+
+    def put_data(self, data: Data) -> None:
+        """``data`` is as given from now on."""
+        self.holdings.change(self.datas.get(data.uid), data)
+        self.datas[data.uid] = data
+
+    def quota(self, owner: str) -> int:
+        """MiB that the datas of ``owner`` may take here; 0: all there is."""
+        user = self.users.get(owner)
+        own = user.quota_mib if user is not None else None
+        return self.policy.quota_mib if own is None else own
+
+    def check_quota(self, data: Data) -> None:
+        """Raise LimitExceeded if the content of ``data`` would be more than its owner may have."""
+        quota, used = self.quota(data.owner), self.holdings.used(data.owner)
+        if not quota or data.is_elsewhere or self.holdings.has(data.owner, data.sha256):
+            return
+        if used + data.size > quota << 20:
+            raise LimitExceeded(
+                f"{data.name} has {data.size} bytes, and your datas take {used} of the"
+                f" {quota << 20} that you may have on this server; remove some (xw datas, xw rm),"
+                " or leave it on a web server"
+            )
 
     def put_batch(self, submission: Submission, total: int, is_single: bool) -> Batch:
         """The batch of ``submission``, which has ``total`` works so far."""

@@ -18,6 +18,7 @@ from desktopgrid.wire import messages as m
 
 Body = dict[str, Any]
 
+MOST_QUOTA = 1 << 40
 LONGEST_LIFETIME = 10**9
 """Seconds that a token may live, unless it has no end."""
 
@@ -56,6 +57,11 @@ def change_user(
         user = replace(user, group=_user_group(grid, asked.group) if asked.group else None)
     if asked.email is not None:
         user = replace(user, email=clean(asked.email, 255))
+    if asked.quota_mib is not None:
+        if not m.USUAL_QUOTA <= asked.quota_mib <= MOST_QUOTA:
+            raise BadRequest(f"a quota is 0 to {MOST_QUOTA} MiB, not {asked.quota_mib}")
+        quota = None if asked.quota_mib == m.USUAL_QUOTA else asked.quota_mib
+        user = replace(user, quota_mib=quota)
     save_user(grid, user, out)
     offer(grid, now, out)
     return {"uid": user.uid, "login": user.login, "level": user.level.name.lower()}
@@ -80,7 +86,15 @@ def save_user(grid: Grid, user: User, out: Outcome) -> None:
     """``user`` is as given from now on."""
     grid.put_user(user)
     out.changes.append(
-        c.UserSaved(user.uid, user.login, int(user.level), user.group, user.email, user.is_revoked)
+        c.UserSaved(
+            user.uid,
+            user.login,
+            int(user.level),
+            user.group,
+            user.email,
+            user.is_revoked,
+            user.quota_mib,
+        )
     )
 
 

@@ -29,6 +29,10 @@ MAX_WORKS = 2_000
 """Works in one submission message; a client splits longer sweeps."""
 
 
+USUAL_QUOTA = -1
+"""The quota of who has none of his own."""
+
+
 class Message:
     """What all messages have: a verb."""
 
@@ -430,6 +434,9 @@ class SendUser(Request):
 class ChangeUser(Request):
     """Change what is not None of a user, named by UID or login; an empty ``group`` is none. It
     holds at once, also for his open sessions and his workers. Reply: {"uid", "login", "level"}.
+
+    ``quota_mib``: what his datas may take on the server; 0 all there is, USUAL_QUOTA what
+    everybody's may.
     """
 
     verb = "changeuser"
@@ -437,6 +444,7 @@ class ChangeUser(Request):
     level: Optional[str] = None
     group: Optional[str] = None
     email: Optional[str] = None
+    quota_mib: Optional[int] = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 
 from desktopgrid.client.files import measure
 from desktopgrid.client.grid import Grid
-from desktopgrid.model.errors import AccessDenied, UnknownObject
+from desktopgrid.model.errors import AccessDenied, LimitExceeded, UnknownObject
 from desktopgrid.model.lifecycle import WorkStatus
 from desktopgrid.model.objects import ANY_PLATFORM, Description, new_uid
 from desktopgrid.wire import messages as m
@@ -178,3 +178,26 @@ def test_a_data_that_was_removed_serves_the_works_that_need_it(grid: Grid) -> No
     grid.session.transfers.put(f"/v1/datas/{asked.uid}", late, asked.sha256, asked.size)
     [result] = grid.wait([work], timeout=60)
     assert result.status is WorkStatus.COMPLETED
+
+
+def test_of_two_uploads_that_fit_alone_one_is_refused(server: ServerUnderTest, grid: Grid) -> None:
+    user = grid.send_user("bob", password="correct horse")
+    grid.change_user("bob", quota_mib=1)
+    bob = server.client(grid.new_identity("client", user=user))
+    contents = [new_uid().encode() * 20_000 for _ in range(2)]
+    asked = [m.SendData(new_uid(), "some", *measure(content)) for content in contents]
+    for each in asked:
+        assert not bob.session.ask(each)["available"]
+
+    def put(each: m.SendData, content: bytes) -> None:
+        bob.session.transfers.put(f"/v1/datas/{each.uid}", content, each.sha256, each.size)
+
+    put(asked[0], contents[0])
+    with pytest.raises(LimitExceeded, match="xw rm"):
+        put(asked[1], contents[1])
+    bob.remove([asked[0].uid])
+    put(asked[1], contents[1])
+    server.kill()
+    server.start()
+    assert bob.stats()["your_data_mib"] == 0.6
+    assert bob.stats()["your_quota_mib"] == 1

@@ -7,6 +7,7 @@ import click
 from desktopgrid.client.commands.identity import password_from
 from desktopgrid.client.commands.lists import LIMIT
 from desktopgrid.client.commands.shell import Command, Shell, pass_shell
+from desktopgrid.client.commands.types import Quota
 from desktopgrid.model.rights import UserLevel
 
 LEVELS = [level.name.lower() for level in UserLevel]
@@ -17,7 +18,10 @@ LEVELS = [level.name.lower() for level in UserLevel]
 @pass_shell
 def users(shell: Shell, limit: int) -> None:
     """List users: yourself, or all of them for a super user."""
-    columns = ("uid", "login", "level", "usergroup", "email", "revoked")
+    columns = (
+        *("uid", "login", "level", "usergroup", "email", "revoked"),
+        *("used_mib", "quota_mib"),
+    )
     shell.output.rows("user", list(shell.grid.objects("users", (), limit)), columns)
 
 
@@ -63,17 +67,31 @@ def senduser(
 @click.option("--level", type=click.Choice(LEVELS), help="What the user may do from now on.")
 @click.option("--usergroup", metavar="NAME", help="The user group to move to; '' for none.")
 @click.option("--email", help="Where to reach the user.")
+@click.option(
+    "--quota",
+    "quota_mib",
+    type=Quota(),
+    help="What the user's datas may take on the server, such as 10G; `none` for all there is,"
+    " `usual` for what everybody's may.",
+)
 @pass_shell
 def moduser(
-    shell: Shell, user: str, level: str | None, usergroup: str | None, email: str | None
+    shell: Shell,
+    user: str,
+    level: str | None,
+    usergroup: str | None,
+    email: str | None,
+    quota_mib: int | None,
 ) -> None:
-    """Change a user's level, user group or e-mail address. For super users.
+    """Change a user's level, user group, e-mail address or quota. For super users.
 
     It holds at once, also for sessions that are open and for workers that run.
     """
-    if level is None and usergroup is None and email is None:
-        raise click.UsageError("nothing to change; give --level, --usergroup or --email")
-    reply = shell.grid.change_user(user, level=level, user_group=usergroup, email=email)
+    if (level, usergroup, email, quota_mib) == (None, None, None, None):
+        raise click.UsageError("nothing to change; give --level, --usergroup, --email or --quota")
+    reply = shell.grid.change_user(
+        user, level=level, user_group=usergroup, email=email, quota_mib=quota_mib
+    )
     shell.output.rows("user", [reply], ("uid", "login", "level"))
 
 

@@ -12,6 +12,7 @@ import click
 from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.modes import rights_from
 from desktopgrid.model.uris import is_uri
+from desktopgrid.wire.messages import USUAL_QUOTA
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _MIB = {"": 1.0, "k": 1 / 1024, "m": 1.0, "g": 1024.0, "t": 1024.0 * 1024}
@@ -49,6 +50,21 @@ class Mebibytes(click.ParamType[int]):
         if match is None:
             self.fail(f"{value!r} is no size; expected such as 512, 512M or 2G")
         return max(1, round(float(match[1]) * _MIB[match[2]]))
+
+
+class Quota(Mebibytes):
+    """A size in MiB, or a word for one."""
+
+    name = "SIZE|none|usual"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> int:
+        """MiB; 0 for ``none``, USUAL_QUOTA for ``usual``."""
+        words = {"none": 0, "usual": USUAL_QUOTA}
+        if value in words:
+            return words[value]
+        return super().convert(value, parameter, context)
 
 
 class Pair(click.ParamType[tuple[str, str]]):

@@ -137,6 +137,7 @@ users = Table(
     _uid("group", ForeignKey("usergroups.uid"), nullable=True),
     Column("email", Text, nullable=False),
     _flag("is_revoked"),
+    Column("quota_mib", Long, nullable=True),
     _check("login <> ''", "users_have_a_login"),
     _check(f"level IN ({', '.join(str(int(level)) for level in UserLevel)})", "users_have_a_level"),
 )

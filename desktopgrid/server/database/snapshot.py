@@ -114,7 +114,13 @@ def _time(seconds: float | None) -> datetime | None:
 
 def _user(row: Row[Any]) -> User:
     return User(
-        row.uid, row.login, UserLevel(row.level), row.group, row.email, bool(row.is_revoked)
+        row.uid,
+        row.login,
+        UserLevel(row.level),
+        row.group,
+        row.email,
+        bool(row.is_revoked),
+        row.quota_mib,
     )
 
 

@@ -128,6 +128,7 @@ async def put_data(request: web.Request) -> web.Response:
         raise AccessDenied(f"data {data.uid} is another user's")
     if data.is_elsewhere:
         raise BadRequest(f"data {data.uid} is not on this server; it stays at {data.uri}")
+    service.core.grid.check_quota(data)
     if data.is_available:
         await service.until_durable()
         return web.Response(status=201, headers={OFFSET: str(data.size)})
@@ -140,7 +141,8 @@ async def put_data(request: web.Request) -> web.Response:
 
 def _arrived(grid: Grid, data: Data, out: Outcome) -> None:
     whole = replace(grid.datas[data.uid], is_available=True)
-    grid.datas[data.uid] = whole
+    grid.check_quota(whole)
+    grid.put_data(whole)
     out.changes.append(data_row(whole))
     data_arrived(grid, whole, utc_now(), out)
 

@@ -96,6 +96,7 @@ def policy_of(home: Home) -> Policy:
         max_data_bytes=limits.max_data_mib << 20,
         longest_wall_time=int(limits.longest_wall_time.total_seconds()),
         losses_per_retry=limits.losses_per_retry,
+        quota_mib=limits.quota_mib,
         schemes=home.config.datas.schemes,
     )
 

@@ -67,7 +67,7 @@ class Cell:
         if self.kind == "app":
             grid.grid.put_application(an_application("x", owner=owner, rights=rights))
         elif self.kind == "data":
-            grid.grid.datas["x"] = a_data("x", owner=owner, rights=rights)
+            grid.grid.put_data(a_data("x", owner=owner, rights=rights))
         else:
             make = Session if self.kind == "session" else Group
             grid.grid.bags["x"] = make("x", "x", owner, rights)

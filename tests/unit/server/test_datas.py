@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from desktopgrid.model.errors import AccessDenied, BadRequest, UnknownObject
+from desktopgrid.model.errors import AccessDenied, BadRequest, LimitExceeded, UnknownObject
 from desktopgrid.server import changes as c
 from desktopgrid.server.state import Policy
 from desktopgrid.wire import messages as m
@@ -73,7 +73,7 @@ def test_a_scheme_that_the_administrator_named_is_taken(grid: GridUnderTest) -> 
 def test_access_rights_govern_what_is_on_the_server_only(grid: GridUnderTest) -> None:
     grid.add_user(a_user("bob"))
     send(grid, "elsewhere", uri=URI, rights=0o700)
-    grid.grid.datas["here"] = a_data("here", owner="alice", rights=0o700)
+    grid.grid.put_data(a_data("here", owner="alice", rights=0o700))
     assert grid.submit(login="bob", stdin="elsewhere")
     with pytest.raises(UnknownObject):
         grid.submit(login="bob", stdin="here")
@@ -148,3 +148,68 @@ def test_a_waiting_work_that_was_removed_is_handed_to_nobody(grid: GridUnderTest
     grid.ask(m.Remove((works[1],)))
     host = grid.arrives(cores=4)
     assert {task.work for task in host.tasks.values()} == {works[0], works[2]}
+
+
+# Quotas.
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def narrow() -> GridUnderTest:
+    """A grid whose users may have 2 MiB each, of which alice has 1 already."""
+    grid = GridUnderTest(Policy(quota_mib=2))
+    grid.grid.put_data(a_data("old", owner="alice", size=MIB, sha256="b" * 64))
+    return grid
+
+
+def test_a_data_beyond_the_quota_is_refused(narrow: GridUnderTest) -> None:
+    send(narrow, "d1", size=MIB)
+    said = f"has {MIB + 1} bytes, and your datas take {MIB} of the {2 * MIB}.*xw rm"
+    with pytest.raises(LimitExceeded, match=said):
+        send(narrow, "d2", size=MIB + 1)
+    assert there(narrow) == {"old", "d1"}
+
+
+def test_what_takes_no_room_needs_none(narrow: GridUnderTest) -> None:
+    send(narrow, "elsewhere", size=9 * MIB, uri=URI)
+    narrow.ask(m.Chmod("old", "private"))
+    narrow.grid.put_data(a_data("again", owner="alice", size=MIB, sha256="b" * 64))
+    assert narrow.grid.holdings.used("alice") == MIB
+    narrow.ask(m.Remove(("again",)))
+    assert narrow.grid.holdings.used("alice") == MIB
+    narrow.ask(m.Remove(("old",)))
+    assert narrow.grid.holdings.used("alice") == 0
+    assert not narrow.grid.holdings.has("alice", "b" * 64)
+    send(narrow, "d1", size=2 * MIB)
+
+
+def test_others_have_a_quota_of_their_own(narrow: GridUnderTest) -> None:
+    narrow.add_user(a_user("bob"))
+    send(narrow, "d1", login="bob", size=2 * MIB)
+
+
+@pytest.mark.parametrize("quota, size", [(5, 4), (0, 400), (m.USUAL_QUOTA, 1)])
+def test_an_administrator_gives_one_user_another_quota(
+    narrow: GridUnderTest, quota: int, size: int
+) -> None:
+    for given in (3, quota):
+        narrow.ask(m.ChangeUser("alice", quota_mib=given), login="admin")
+    assert narrow.changes(c.UserSaved)[0].quota_mib == (None if quota < 0 else quota)
+    send(narrow, "d1", size=size * MIB)
+    if quota:
+        with pytest.raises(LimitExceeded):
+            send(narrow, "d2", size=(size + 1) * MIB)
+
+
+@pytest.mark.parametrize("quota", [-2, 1 << 50])
+def test_a_quota_that_is_none_is_refused(narrow: GridUnderTest, quota: int) -> None:
+    with pytest.raises(BadRequest, match="a quota is"):
+        narrow.ask(m.ChangeUser("alice", quota_mib=quota), login="admin")
+
+
+def test_one_sees_what_one_has_and_may_have(narrow: GridUnderTest) -> None:
+    stats = narrow.ask(m.Stats())
+    assert (stats["your_data_mib"], stats["your_quota_mib"]) == (1.0, 2)
+    [row] = narrow.ask(m.ListObjects("users"))["rows"]
+    assert (row["used_mib"], row["quota_mib"]) == (1.0, 2)

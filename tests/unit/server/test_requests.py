@@ -88,13 +88,13 @@ def test_anothers_private_application_is_as_unknown_as_one_that_is_not_there(
 
 @pytest.mark.feature("XW-AR-17")
 def test_a_public_work_may_not_refer_to_private_data(grid: GridUnderTest) -> None:
-    grid.grid.datas["mine"] = a_data("mine", owner="alice", rights=0o700)
+    grid.grid.put_data(a_data("mine", owner="alice", rights=0o700))
     with pytest.raises(AccessDenied, match="is private, the work is public"):
         grid.submit(stdin="mine")
 
 
 def test_a_work_waits_for_data_that_was_announced(grid: GridUnderTest) -> None:
-    grid.grid.datas["late"] = a_data("late", is_available=False)
+    grid.grid.put_data(a_data("late", is_available=False))
     (work,) = grid.submit(stdin="late")
     assert grid.status(work) == "DATAREQUEST"
     assert not grid.arrives().tasks
@@ -229,7 +229,7 @@ def test_a_standard_users_application_is_private_an_advanced_ones_public(
 
 
 def test_others_content_is_not_to_be_had_by_naming_its_digest(grid: GridUnderTest) -> None:
-    grid.grid.datas["bobs"] = a_data("bobs", owner="bob", rights=0o700, sha256="b" * 64)
+    grid.grid.put_data(a_data("bobs", owner="bob", rights=0o700, sha256="b" * 64))
     reply = grid.ask(m.SendData("d1", "mine", "b" * 64, 10))
     assert reply["available"] is False
 
@@ -305,7 +305,7 @@ def test_standard_users_submit_no_pilots(grid: GridUnderTest) -> None:
 @pytest.mark.feature("XW-GEN-1")
 def test_what_is_removed_is_gone_whether_it_was_over_or_not(grid: GridUnderTest) -> None:
     (work,) = grid.submit()
-    grid.grid.datas["mine"] = a_data("mine", owner="alice")
+    grid.grid.put_data(a_data("mine", owner="alice"))
     grid.ended = {"old-0": "alice", "old-1": "alice"}
     reply = grid.ask(m.Remove((work, "mine", "old")))
     assert set(reply["removed"]) == {work, "mine", "old-0", "old-1"}

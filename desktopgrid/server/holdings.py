@@ -1,0 +1,45 @@
+"""Which contents the server keeps for whom, and how much that is: what quotas are about.
+
+A content that a user has under several names counts once, since it is stored once. What is
+elsewhere, was removed or has not come counts nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from desktopgrid.model.objects import Data
+
+
+class Holdings:
+    """The contents that datas hold, by owner; see :meth:`Grid.put_data`."""
+
+    def __init__(self) -> None:
+        self._holders: Counter[tuple[str, str]] = Counter()
+        self._used: Counter[str] = Counter()
+
+    def change(self, before: Data | None, after: Data) -> None:
+        """A data is ``after`` from now on; None: it is new."""
+        if before is not None and _counts(before):
+            key = (before.owner, before.sha256)
+            self._holders[key] -= 1
+            if not self._holders[key]:
+                del self._holders[key]
+                self._used[before.owner] -= before.size
+        if _counts(after):
+            key = (after.owner, after.sha256)
+            self._holders[key] += 1
+            if self._holders[key] == 1:
+                self._used[after.owner] += after.size
+
+    def has(self, owner: str, sha256: str) -> bool:
+        """Whether a data of ``owner`` has this content here."""
+        return (owner, sha256) in self._holders
+
+    def used(self, owner: str) -> int:
+        """Bytes that the datas of ``owner`` take."""
+        return self._used[owner]
+
+
+def _counts(data: Data) -> bool:
+    return data.is_available and not (data.is_deleted or data.is_elsewhere)
