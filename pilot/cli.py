@@ -29,7 +29,7 @@ from pilot.factory.watch import look_after
 class PilotShell(Shell):
     """One run of `pilot`: a shell that knows the sites."""
 
-    def __init__(self, connect: Callable[[Path], Grid] = Grid.open) -> None:
+    def __init__(self, connect: Callable[[Path, float], Grid] = Grid.open) -> None:
         super().__init__(connect)
         self.sites_named: Path | None = None
         self._sites: Sites | None = None

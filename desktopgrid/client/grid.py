@@ -70,8 +70,19 @@ class Grid:
         """Connect as ``identity``, or as whom `xw login` made us; raises NotAuthenticated, or
         Unavailable where no server answers for ``patience`` seconds.
         """
-        if not isinstance(identity, Identity):
-            identity = profile.load(profile.identity_path(identity))
+        if isinstance(identity, Identity):
+            return cls._opened(identity, patience)
+        path = profile.identity_path(identity)
+        try:
+            return cls._opened(profile.load(path), patience)
+        except NotAuthenticated:
+            # A token that was kept may have come to its end; the password has not.
+            if not profile.forget(path):
+                raise
+            return cls._opened(profile.load(path), patience)
+
+    @classmethod
+    def _opened(cls, identity: Identity, patience: float) -> Self:
         grid = cls(GridSession(identity, patience=patience))
         try:
             grid.session.open()

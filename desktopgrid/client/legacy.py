@@ -82,10 +82,15 @@ class Meaning:
     words: list[str] = field(default_factory=list)
     password: str | None = None
     macro: str | None = None
-    identity: str | None = None
+    configuration: str | None = None
+    """A file in the manual's form, or an identity file."""
     patience: float | None = None
     """Seconds to wait for a server that does not answer."""
     is_help: bool = False
+    is_window: bool = False
+    """Whether the graphic interface is asked for: then nothing else is done."""
+    is_clean: bool = False
+    """Whether what the client keeps is to be cleared first."""
     is_verbose: bool | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -105,21 +110,19 @@ def meaning_of(program: str, words: Sequence[str]) -> Meaning:
     said = _take_apart(SCRIPTS.get(PurePath(program).name), words)
     meaning = Meaning(
         macro=said.values.get("xwmacro"),
-        identity=said.values.get("xwconfig"),
+        configuration=said.values.get("xwconfig"),
         is_help="xwhelp" in said.flags,
+        is_window="xwgui" in said.flags,
+        is_clean="xwclean" in said.flags,
     )
     if "xwverbose" in said.flags or "xwnoverbose" in said.flags:
         meaning.is_verbose = "xwverbose" in said.flags
     if "xwclientloopdelay" in said.values:
         meaning.patience = _milliseconds(said.values["xwclientloopdelay"])
-    if "xwgui" in said.flags:
-        meaning.notes.append("the graphic interface is the server's web page")
-    if "xwclean" in said.flags:
-        meaning.notes.append("this client keeps no cache; there is nothing to clean")
-    if meaning.is_help or meaning.macro is not None:
+    if meaning.is_help or meaning.is_window or meaning.macro is not None:
         return meaning
     if said.action is None:
-        if "xwclean" in said.flags or "xwgui" in said.flags:
+        if meaning.is_clean:
             return meaning
         raise WrongWords(f"no action; the actions are {', '.join(f'--{name}' for name in ACTIONS)}")
     meaning.words = ["--format", _format(said.values.get("xwformat"))]

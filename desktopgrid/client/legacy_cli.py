@@ -12,9 +12,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path, PurePath
 
+from desktopgrid.client import profile
 from desktopgrid.client.cli import xw
 from desktopgrid.client.commands.shell import Shell
 from desktopgrid.client.grid import Grid
@@ -28,7 +28,12 @@ from desktopgrid.client.legacy import (
     meaning_of,
 )
 
-Connect = Callable[[Path], Grid]
+Connect = Callable[[Path, float], Grid]
+
+NO_WINDOW = (
+    "--xwgui: there is no graphic interface yet; the commands do all that it did, `xtremweb.client"
+    " --xwhelp` lists them"
+)
 
 
 def main() -> None:
@@ -37,7 +42,7 @@ def main() -> None:
     sys.exit(run(PurePath(sys.argv[0]).name, sys.argv[1:]))
 
 
-def run(program: str, words: Sequence[str], connect: Connect | None = None) -> int:
+def run(program: str, words: Sequence[str], connect: Connect = Grid.open) -> int:
     """Do what ``program`` is asked by ``words``; the exit code."""
     try:
         meaning = meaning_of(program, words)
@@ -48,12 +53,17 @@ def run(program: str, words: Sequence[str], connect: Connect | None = None) -> i
     if meaning.is_help:
         print(usage())
         return 0
-    if meaning.is_verbose is not None:
-        logging.getLogger().setLevel(logging.INFO if meaning.is_verbose else logging.ERROR)
-    if connect is None:
-        connect = partial(Grid.open, patience=meaning.patience) if meaning.patience else Grid.open
+    if meaning.is_window:
+        return _complain(program, NO_WINDOW, 1)
     shell = Shell(connect)
-    shell.identity = Path(meaning.identity) if meaning.identity is not None else None
+    shell.identity = _configuration(meaning.configuration)
+    shell.patience = meaning.patience
+    if meaning.is_verbose is not None:
+        shell.level = logging.DEBUG if meaning.is_verbose else logging.ERROR
+        shell.output.is_quiet = not meaning.is_verbose
+        shell.set_level(logging.WARNING)
+    if meaning.is_clean:
+        _clean(program, shell.identity_path)
     if meaning.macro is not None:
         return _run_macro(Path(meaning.macro), words, connect)
     if not meaning.words:
@@ -64,6 +74,23 @@ def run(program: str, words: Sequence[str], connect: Connect | None = None) -> i
         return _xw([*meaning.words, "--password", meaning.password], shell)
     with _in_a_pipe(meaning.password) as place:
         return _xw([*meaning.words, "--password", f"@{place}"], shell)
+
+
+def _configuration(named: str | None) -> Path | None:
+    """The configuration that is named, else ``~/.xtremweb/xwrc`` if it is there (manual, 7.3.2);
+    None: whatever `xw` acts by.
+    """
+    if named is not None:
+        return Path(named)
+    home = Path(os.environ.get("HOME") or "~").expanduser()
+    found = home / profile.MANUALS
+    return found if found.is_file() and not os.environ.get(profile.VARIABLE) else None
+
+
+def _clean(program: str, path: Path) -> None:
+    """Clear all that this client keeps: the token that a login was exchanged for."""
+    done = "is removed" if profile.forget(path) else "is not there; nothing else is kept"
+    print(f"{program}: the login's token, {profile.token_of(path)}, {done}", file=sys.stderr)
 
 
 def _run_macro(path: Path, words: Sequence[str], connect: Connect) -> int:

@@ -9,6 +9,7 @@ spreadsheet would take for a formula gets an apostrophe in front.
 from __future__ import annotations
 
 import html
+import io
 import json
 import re
 import shutil
@@ -29,6 +30,8 @@ class Output:
         self, format: str = "table", out: TextIO | None = None, err: TextIO | None = None
     ) -> None:
         self.format = format
+        self.is_quiet = False
+        """Whether talk is held back; results and complaints are not."""
         self._out, self._err = out, err
 
     @property
@@ -39,7 +42,7 @@ class Output:
     @property
     def err(self) -> TextIO:
         """Where talk goes."""
-        return self._err or sys.stderr
+        return _Nowhere() if self.is_quiet else self._err or sys.stderr
 
     def rows(self, kind: str, rows: Sequence[Row], columns: Sequence[str]) -> None:
         """Show objects of one kind (its name in the singular); ``columns`` come first, and a table
@@ -93,6 +96,19 @@ class Output:
         """Talk to the user; never part of the result."""
         self.err.write(printable(sentence) + "\n")
         self.err.flush()
+
+    def complain(self, sentence: str) -> None:
+        """Say what went wrong with a part of what was asked, to whoever listens or not."""
+        err = self._err or sys.stderr
+        err.write(printable(sentence) + "\n")
+        err.flush()
+
+
+class _Nowhere(io.StringIO):
+    """Where talk goes that nobody wants to hear."""
+
+    def write(self, text: str, /) -> int:
+        return len(text)
 
 
 def render(

@@ -1,4 +1,4 @@
-"""Whom we trust: the grid's own CA and nobody else."""
+"""Whom we trust: the grid's own CA, or the one certificate that is named, and nobody else."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from functools import lru_cache
 
 from desktopgrid.model.errors import BadRequest
 
+PARTIAL_CHAIN = getattr(ssl, "VERIFY_X509_PARTIAL_CHAIN", 0x80000)
+"""X509_V_FLAG_PARTIAL_CHAIN; Python has no name for it before 3.10."""
+
 
 @lru_cache(maxsize=16)
 def pinned(ca: str) -> ssl.SSLContext:
-    """A context that accepts the servers which ``ca`` (PEM) has certified, each under its own name;
-    raises BadRequest for a wrong ``ca``.
+    """A context that accepts the servers which ``ca`` (PEM) has certified, each under its own name,
+    or the one server whose own certificate it is; raises BadRequest for a wrong ``ca``.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # certificate and host name are checked
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_flags |= PARTIAL_CHAIN
     context.options |= ssl.OP_NO_COMPRESSION
     # So that writing never has to read first, whatever the server asks for (before TLS 1.3).
     context.options |= ssl.OP_NO_RENEGOTIATION

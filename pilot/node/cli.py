@@ -18,14 +18,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from desktopgrid.link.identity import Identity
 from desktopgrid.link.session import Link
 from desktopgrid.model.errors import ConfigurationError, GridError
 from desktopgrid.wire import messages as m
 from pilot.node import config, facts, processes
-from pilot.node.agent import Agent, Host
+from pilot.node.agent import REFUSED, Agent, Host
 from pilot.node.config import NodeConfig
 from pilot.node.enrolment import Enrolment
 from pilot.node.fetching import Fetchers
@@ -42,6 +42,9 @@ FAILED, WRONG = 1, 2
 STOP_PATIENCE = 30.0
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 LOG_BYTES = 10 << 20
+TOKEN = "token"  # noqa: S105 - the name of a file
+"""Where a worker that logged in keeps what it got for its password."""
+LOGIN_LIFETIME = 365 * 86_400
 
 
 class WrongCommand(GridError):
@@ -55,6 +58,7 @@ class Settings:
     identity: Path
     directory: Path
     config: NodeConfig
+    file: Optional[Path] = None
     is_pilot: bool = False
     kind: str = ""
     lifetime: float | None = None
@@ -77,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         " 3 refused by the grid.",
     )
     _add_common(parser)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, purpose in (
         ("console", "work in the foreground until told to go"),
         ("start", "work in the background"),
@@ -87,7 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ):
         command = commands.add_parser(name, help=purpose, description=purpose)
         _add_common(command, is_again=True)
-    return _run(_COMMANDS, parser.parse_args(arguments), is_pilot=False)
+    parsed = parser.parse_args(arguments)
+    if parsed.command is None:
+        # So the XWHEP manual starts a worker without its script (7.2.2).
+        if parsed.config is None:
+            parser.error("the following arguments are required: COMMAND")
+        parsed.command = "console"
+    return _run(_COMMANDS, parsed, is_pilot=False)
 
 
 def pilot_main(arguments: Sequence[str] | None = None) -> int:
@@ -123,13 +133,19 @@ def pilot_main(arguments: Sequence[str] | None = None) -> int:
 def _add_common(parser: argparse.ArgumentParser, is_again: bool = False) -> None:
     """The options of every command; ``is_again``: they may stand before the command as well."""
 
-    def add(name: str, **more: Any) -> None:
-        parser.add_argument(name, **{**more, "default": argparse.SUPPRESS} if is_again else more)
+    def add(*names: str, **more: Any) -> None:
+        parser.add_argument(*names, **{**more, "default": argparse.SUPPRESS} if is_again else more)
 
     add("--identity", type=Path, metavar="FILE", help="who this worker is to the grid")
     add("--dir", type=Path, metavar="DIR", help="where it keeps its things")
     add("--slots", type=_count, default=0, metavar="N", help="tasks of one core at a time")
-    add("--config", type=Path, metavar="FILE", help="a configuration file (conf/worker.conf)")
+    add(
+        *("--config", "--xwconfig"),
+        type=Path,
+        metavar="FILE",
+        help="a configuration file, as in conf/worker.conf or in the XWHEP manual; alone, without a"
+        " command, it means console",
+    )
 
 
 def _count(text: str) -> int:
@@ -160,7 +176,8 @@ def _report(error: GridError, program: str) -> int:
 
 
 def _settings(parsed: argparse.Namespace, is_pilot: bool) -> Settings:
-    node = config.read(parsed.config) if parsed.config else NodeConfig()
+    file = parsed.config or (None if is_pilot else config.place(os.environ))
+    node = config.read(file) if file else NodeConfig()
     worker = node.worker
     identity = parsed.identity or worker.identity
     directory = parsed.dir or (_scratch() if is_pilot else worker.directory.expanduser())
@@ -169,6 +186,7 @@ def _settings(parsed: argparse.Namespace, is_pilot: bool) -> Settings:
         identity=identity,
         directory=directory.absolute(),
         config=node,
+        file=file,
         is_pilot=is_pilot,
         kind=getattr(parsed, "kind", ""),
         lifetime=getattr(parsed, "lifetime", None),
@@ -187,7 +205,7 @@ def _scratch() -> Path:
 
 def _console(settings: Settings) -> int:
     _log_to(logging.StreamHandler(sys.stderr), settings)
-    return _work(_make(settings))
+    return _work(_make(settings), settings)
 
 
 def _start(settings: Settings) -> int:
@@ -209,7 +227,7 @@ def _start(settings: Settings) -> int:
         _log_to(_log_file(settings), settings)
         os.write(write, b"ready")
         os.close(write)
-        code = _work(agent)
+        code = _work(agent, settings)
     except GridError as error:
         code = _report(error, PROGRAM)
     finally:
@@ -269,14 +287,10 @@ _COMMANDS: Mapping[str, Command] = {
 
 def _make(settings: Settings) -> Agent:
     """The worker that ``settings`` describe, connected to nothing yet; raises GridError."""
-    if settings.identity == Path():
-        raise WrongCommand("--identity FILE is missing: who is this worker to the grid?")
-    identity = Identity.read(settings.identity.expanduser())
-    expected = "pilot" if settings.is_pilot else "worker"
-    if identity.kind != expected:
-        message = f"is the identity of a {identity.kind}, not of a {expected}"
-        raise ConfigurationError(str(settings.identity), 1, message)
+    identity = _identity_in_file(settings)
     directory = WorkerDirectory(settings.directory)
+    if identity is None:
+        identity = _identity_by_login(settings)
     orphans = processes.Orphans() if processes.adopt_orphans() else None
     agent = Agent(directory, _host(settings), orphans)
     enrolment = Enrolment(identity, settings.identity) if settings.is_pilot else None
@@ -300,6 +314,32 @@ def _make(settings: Settings) -> Agent:
     )
     agent.attach(link)
     return agent
+
+
+def _identity_in_file(settings: Settings) -> Optional[Identity]:
+    """The identity file's, with what the configuration says of the grid; None where a login stands
+    for it.
+    """
+    grid, file = settings.config.grid, settings.file
+    if settings.identity == Path():
+        if file is None or not grid.login:
+            other = "" if settings.is_pilot else " (or login and password in a configuration file)"
+            raise WrongCommand(
+                f"--identity FILE is missing: who is this worker to the grid?{other}"
+            )
+        return None
+    identity = Identity.read(settings.identity.expanduser())
+    expected = "pilot" if settings.is_pilot else "worker"
+    if identity.kind != expected:
+        message = f"is the identity of a {identity.kind}, not of a {expected}"
+        raise ConfigurationError(str(settings.identity), 1, message)
+    return grid.applied_to(identity, file) if file else identity
+
+
+def _identity_by_login(settings: Settings) -> Identity:
+    assert settings.file is not None  # noqa: S101 (tells the type checker)
+    kept = settings.directory / TOKEN
+    return settings.config.grid.identity("worker", settings.file, kept, LOGIN_LIFETIME)
 
 
 def _host(settings: Settings) -> Host:
@@ -331,14 +371,20 @@ def _host(settings: Settings) -> Host:
     )
 
 
-def _work(agent: Agent) -> int:
+def _work(agent: Agent, settings: Settings) -> int:
     os.umask(0o077)
+    for note in settings.config.notes:
+        logger.warning("%s", note)
     processes.keep_descriptors()
     # A crashed task leaves no core file: it would come back as an output.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     agent.hear_signals()
     agent.prepare()
-    return agent.run()
+    code = agent.run()
+    if code == REFUSED:
+        # Who logged in by a password does so again.
+        (settings.directory / TOKEN).unlink(missing_ok=True)
+    return code
 
 
 def _log_to(handler: logging.Handler, settings: Settings) -> None:

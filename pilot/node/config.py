@@ -1,13 +1,20 @@
-"""The worker's configuration file, ``conf/worker.conf``: what its owner decides."""
+"""The worker's configuration file: what its owner decides, in our form (``conf/worker.conf``) or in
+the XWHEP manual's (``conf/xtremweb.worker.conf``).
+"""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
+from typing import Optional
 
+from desktopgrid.link import settings
+from desktopgrid.link.manual import WORKERS
+from desktopgrid.link.settings import GridSection
 from desktopgrid.model import configuration
 
 
@@ -45,22 +52,32 @@ class WorkerConfig:
 
 @dataclass(frozen=True)
 class NodeConfig:
-    """All of the file: ``[worker]``, what the owner says of the host in ``[attributes]``, and a
-    command for each further scheme of a URI in ``[fetchers]``.
+    """All of the file: ``[worker]``, ``[grid]``, what the owner says of the host in
+    ``[attributes]``, a command for each further scheme of a URI in ``[fetchers]``, and a sentence
+    for each key that has no effect.
     """
 
     worker: WorkerConfig = WorkerConfig()
+    grid: GridSection = field(default_factory=GridSection)
     attributes: dict[str, str] = field(default_factory=dict)
     fetchers: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+OURS = {"worker": WorkerConfig, "grid": GridSection}
 
 
 def read(path: Path) -> NodeConfig:
     """The configuration in the file ``path``; raises ConfigurationError."""
-    found = configuration.read(path).expect("worker", "attributes", "fetchers")
+    reading = settings.read(path, WORKERS, OURS)
+    # A client may read the same file, and keep a section of its own in it.
+    found = reading.configuration.expect("worker", "grid", "attributes", "fetchers", "client")
     return NodeConfig(
         configuration.from_section(WorkerConfig, found.section("worker")),
+        configuration.from_section(GridSection, found.section("grid")),
         found.section("attributes").texts(),
         _commands(found.section("fetchers")),
+        reading.notes,
     )
 
 
@@ -73,3 +90,15 @@ def _commands(section: configuration.Section) -> dict[str, str]:
         if not words:
             raise section.error(scheme, f"{scheme}:// needs a command that fetches it")
     return section.texts()
+
+
+def place(environment: Mapping[str, str]) -> Optional[Path]:
+    """Where the configuration is if none is named: the first of the manual's places (7.2.1) with a
+    file; None if there is none.
+    """
+    home = Path(environment.get("HOME") or "~").expanduser()
+    places = (Path("conf") / FILE, home / ".xtremweb" / FILE)
+    return next((path for path in places if path.is_file()), None)
+
+
+FILE = "xtremweb.worker.conf"

@@ -41,6 +41,7 @@ class WorkerDirectory:
     def __init__(self, path: Path) -> None:
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _refuse_others(path)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise CouldNotRun(f"{path} cannot be used: {error.strerror}") from error
@@ -112,6 +113,17 @@ class WorkerDirectory:
         new.write_text(uid + "\n")
         os.replace(new, path)
         return uid
+
+
+def _refuse_others(path: Path) -> None:
+    """Raise CouldNotRun if another user may change what is in ``path``: it may lie in /tmp, where
+    anybody could have made it, and holds secrets and programs.
+    """
+    status = path.stat()
+    if status.st_uid != os.geteuid():
+        raise CouldNotRun(f"{path} cannot be used: it belongs to another user")
+    if status.st_mode & 0o002:
+        raise CouldNotRun(f"{path} cannot be used: everybody can write to it; chmod o-w it")
 
 
 def owner_of(path: Path) -> int | None:

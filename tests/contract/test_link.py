@@ -394,6 +394,7 @@ def test_who_keeps_trying_waits_no_longer_than_asked(server: LinkServer) -> None
         assert owner.link.ended is None
 
 
+@pytest.mark.feature("XW-WCF-3")
 def test_the_next_server_of_the_list_is_tried(server: LinkServer) -> None:
     identity = server.identity(servers=("https://127.0.0.1:1", server.url))
     with a_link(identity) as owner:

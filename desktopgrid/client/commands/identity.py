@@ -70,7 +70,12 @@ def login(
     The password is exchanged for a token, which is kept in the identity file, readable for you
     alone.
     """
-    path = shell.identity_path
+    path = profile.identity_path(shell.identity, is_new=True)
+    if profile.is_configuration(path):
+        raise click.UsageError(
+            f"{path} is there and is no identity file, so it is left alone; name another one by"
+            " --identity"
+        )
     profile.log_in(servers, ca.read_text(), login, password, path, lifetime)
     shell.output.say(f"Logged in as {login}; the identity is in {path}. Next: xw stats")
 
@@ -85,6 +90,10 @@ def logout(shell: Shell) -> None:
         shell.grid.revoke(identity.identity)
     except NotAuthenticated:
         shell.output.say("The token was good for nothing any more.")
+    if profile.is_configuration(path):
+        profile.forget(path)
+        shell.output.say(f"Logged out; the password in {path} logs in again.")
+        return
     path.unlink()
     shell.output.say(f"Logged out; {path} is removed.")
 

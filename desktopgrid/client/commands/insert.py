@@ -56,10 +56,10 @@ def _platform(cpu: str | None, os: str | None) -> Platform | None:
     return Platform(cpu, os) if cpu and os else None
 
 
-def _progress(source: Path | str) -> Progress:
+def _progress(shell: Shell, source: Path | str) -> Progress:
     if isinstance(source, Path):
-        return Progress(source.name, source.stat().st_size, scale=in_mib)
-    return Progress(source, 0, scale=in_mib)
+        return shell.progress(source.name, source.stat().st_size, scale=in_mib)
+    return shell.progress(source, 0, scale=in_mib)
 
 
 @click.command(cls=Command)
@@ -94,7 +94,7 @@ def sendapp(
             platform = platform_of(executable)
     except BadRequest as error:
         raise click.UsageError(str(error)) from None
-    with _progress(executable) as progress:
+    with _progress(shell, executable) as progress:
         reply = shell.grid.send_application(
             name, executable, platform, rights=rights, content=content, progress=progress.show
         )
@@ -138,7 +138,7 @@ def senddata(
     """
     more: dict[str, Any] = {"type": type, "platform": _platform(cpu, os), "replaces": replace}
     content = _content(source, sha256, size)
-    with _progress(source) as progress:
+    with _progress(shell, source) as progress:
         if isinstance(source, Path):
             name = name or source.name
             data = shell.grid.send_data(source, name, rights=rights, progress=progress.show, **more)

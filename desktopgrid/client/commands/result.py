@@ -13,7 +13,6 @@ import click
 from desktopgrid.client.commands.shell import Command, Shell, pass_shell
 from desktopgrid.client.files import pack
 from desktopgrid.client.grid import Grid
-from desktopgrid.client.progress import Progress
 from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.lifecycle import FINAL_WORKS
 from desktopgrid.model.objects import UID, Result
@@ -62,7 +61,7 @@ def result(
     works = list(dict.fromkeys(wanted))
     rows: list[dict[str, Any]] = []
     refused: dict[UID, str] = {}
-    with Progress("results", len(works)) as progress:
+    with shell.progress("results", len(works)) as progress:
         for got in grid.results(works):
             place = directory / got.work
             try:
@@ -80,7 +79,7 @@ def result(
     if erase and (here := [row["work"] for row in rows if row["work"] not in refused]):
         grid.remove(here)
     for reason in refused.values():
-        shell.output.say(f"xw: {reason}")
+        shell.output.complain(f"xw: {reason}")
     if len(rows) < len(works):
         missing = len(works) - len(rows)
         shell.output.say(f"{missing} of {len(works)} works have no result yet. Next: xw wait UID")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,17 +11,26 @@ from typing import Any
 import click
 
 from desktopgrid.client import profile
+from desktopgrid.client.commands.types import Span
 from desktopgrid.client.grid import Grid
 from desktopgrid.client.output import FORMATS, Output
+from desktopgrid.client.progress import Progress
+from desktopgrid.client.session import PATIENCE
 from desktopgrid.model.errors import GridError
+
+logger = logging.getLogger(__name__)
 
 
 class Shell:
     """One run of `xw`: the identity named, the output, and the grid once it is asked for."""
 
-    def __init__(self, connect: Callable[[Path], Grid] = Grid.open) -> None:
+    def __init__(self, connect: Callable[[Path, float], Grid] = Grid.open) -> None:
         self.output = Output()
         self.identity: Path | None = None
+        self.patience: float | None = None
+        """Seconds to wait for a silent server, where the command line names them."""
+        self.level: int | None = None
+        """How much is logged, where the command line names it."""
         self._connect = connect
         self._grid: Grid | None = None
 
@@ -33,8 +43,32 @@ class Shell:
     def grid(self) -> Grid:
         """The grid, connected."""
         if self._grid is None:
-            self._grid = self._connect(self.identity_path)
+            path = self.identity_path
+            self._grid = self._connect(path, self._heed(path))
         return self._grid
+
+    def _heed(self, path: Path) -> float:
+        """Do what the configuration in ``path``, if it is one, and the command line say of logging;
+        how long to wait for a silent server.
+        """
+        patience = PATIENCE
+        if profile.is_configuration(path):
+            found = profile.read_configuration(path)
+            patience = found.client.answer_within.total_seconds()
+            self.set_level(LEVELS[found.client.log_level])
+            for note in found.notes:
+                logger.info("%s", note)
+        return self.patience or patience
+
+    def set_level(self, configured: int) -> None:
+        """Log as much as the command line says, else as is ``configured``."""
+        logging.getLogger().setLevel(configured if self.level is None else self.level)
+
+    def progress(
+        self, what: str, total: int, scale: Callable[[float], str] = "{:.0f}".format
+    ) -> Progress:
+        """A bar for something that takes time."""
+        return Progress(what, total, self.output.err, scale=scale)
 
     def close(self) -> None:
         """Take leave of the grid if it was asked."""
@@ -49,6 +83,13 @@ class Shell:
             else:
                 yield name
 
+
+LEVELS = {
+    profile.LogLevel.DEBUG: logging.DEBUG,
+    profile.LogLevel.INFO: logging.INFO,
+    profile.LogLevel.WARNING: logging.WARNING,
+    profile.LogLevel.ERROR: logging.ERROR,
+}
 
 pass_shell = click.make_pass_decorator(Shell)
 
@@ -77,6 +118,18 @@ def _set_format(context: click.Context, option: click.Parameter, value: str | No
         context.ensure_object(Shell).output.format = value
 
 
+def _set_patience(context: click.Context, option: click.Parameter, value: int | None) -> None:
+    if value is not None:
+        context.ensure_object(Shell).patience = float(value)
+
+
+def _set_level(context: click.Context, option: click.Parameter, value: int | None) -> None:
+    if value is not None:
+        shell = context.ensure_object(Shell)
+        shell.level, shell.output.is_quiet = value, value == logging.ERROR
+        shell.set_level(value)
+
+
 def common_options() -> list[click.Parameter]:
     """The options that every command takes, before its name and after."""
     return [
@@ -95,6 +148,31 @@ def common_options() -> list[click.Parameter]:
             expose_value=False,
             callback=_set_format,
             help="How results are printed; table unless named.",
+        ),
+        click.Option(
+            ["--answer-within"],
+            type=Span(),
+            expose_value=False,
+            callback=_set_patience,
+            help=f"Give up a server that is silent for so long; {PATIENCE:.0f}s unless named.",
+        ),
+        click.Option(
+            ["-v", "--verbose"],
+            flag_value=logging.DEBUG,
+            type=int,
+            default=None,
+            expose_value=False,
+            callback=_set_level,
+            help="Say what goes on.",
+        ),
+        click.Option(
+            ["-q", "--quiet"],
+            flag_value=logging.ERROR,
+            type=int,
+            default=None,
+            expose_value=False,
+            callback=_set_level,
+            help="Say nothing but results and errors; no bars, no hints.",
         ),
     ]
 

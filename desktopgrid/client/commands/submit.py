@@ -204,7 +204,7 @@ def submit(
             submitted.append(shell.grid.submit(its, argument_lists[0], on_ended))
     _report(shell, submitted, wait)
     if wait:
-        results = follow(arrivals, sum(len(each.works) for each in submitted))
+        results = follow(shell, arrivals, sum(len(each.works) for each in submitted))
         if not is_sweep and shell.output.format == "table":
             sys.stdout.buffer.write(shell.grid.content(results[0], "stdout"))
             sys.stderr.buffer.write(shell.grid.content(results[0], "stderr"))

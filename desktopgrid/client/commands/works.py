@@ -11,7 +11,6 @@ import click
 from desktopgrid.client.arrivals import Arrivals
 from desktopgrid.client.commands.shell import NAMES, Command, Shell, pass_shell
 from desktopgrid.client.commands.types import Pair, Span
-from desktopgrid.client.progress import Progress
 from desktopgrid.model.lifecycle import WorkStatus
 from desktopgrid.model.objects import Result
 
@@ -41,11 +40,13 @@ def summary(results: Iterable[Result]) -> str:
     return f"{total} work{'' if total == 1 else 's'} ended: {parts}."
 
 
-def follow(arrivals: Arrivals, total: int, timeout: float | None = None) -> list[Result]:
+def follow(
+    shell: Shell, arrivals: Arrivals, total: int, timeout: float | None = None
+) -> list[Result]:
     """Show progress until ``total`` results have come; raises TimeoutError."""
     results: list[Result] = []
     failed = 0
-    with Progress("works", total) as progress:
+    with shell.progress("works", total) as progress:
         for result in arrivals.take(total, timeout):
             results.append(result)
             failed += not went_well(result)
@@ -142,7 +143,7 @@ def wait(shell: Shell, names: tuple[str, ...], timeout: int | None) -> None:
     uids = list(dict.fromkeys(shell.grid.works_of(list(shell.names(names)))))
     arrivals = shell.grid.arrivals()
     shell.grid.session.watch(uids, arrivals.tell)
-    conclude(shell, follow(arrivals, len(uids), timeout))
+    conclude(shell, follow(shell, arrivals, len(uids), timeout))
 
 
 @click.command(cls=Command)

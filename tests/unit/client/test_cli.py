@@ -34,7 +34,7 @@ def run(fake: FakeGrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Xw:
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str, input: str | bytes = "") -> Result:
-        shell = Shell(connect=lambda path: fake.open())
+        shell = Shell(connect=lambda path, patience: fake.open())
         return CliRunner().invoke(xw, arguments, obj=shell, input=input)
 
     return run

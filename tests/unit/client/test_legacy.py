@@ -37,7 +37,9 @@ def fake(tmp_path: Path) -> FakeGrid:
 def run(fake: FakeGrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run one of the manual's scripts; its exit code."""
     monkeypatch.chdir(tmp_path)
-    return lambda program, *words: legacy_cli.run(program, words, lambda path: fake.open())
+    return lambda program, *words: legacy_cli.run(
+        program, words, lambda path, patience: fake.open()
+    )
 
 
 def words_of(line: str, program: str = CLIENT) -> list[str]:

@@ -20,7 +20,7 @@ class ShellInMemory(PilotShell):
     """A shell whose grid and sites are given."""
 
     def __init__(self, grid: AskedGrid, door: FakeCE) -> None:
-        super().__init__(lambda path: grid.client)
+        super().__init__(lambda path, patience: grid.client)
         self._sites = FakeSites({"lal": SiteConfig("lal", "fake")}, {"lal": door})
 
     def close(self) -> None:

@@ -110,7 +110,7 @@ def test_a_worker_in_the_foreground_ends_at_a_signal(worker: list[object], tmp_p
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["console"], "xwworker: --identity FILE is missing: who is this worker to the grid?\n"),
+        (["console"], "xwworker: --identity FILE is missing: who is this worker to the grid? (or"),
         (
             ["console", "--identity", "/no/such/file"],
             "xwworker: /no/such/file:1: No such file or directory\n",

@@ -43,7 +43,7 @@ def test_what_the_owner_decides_is_read(tmp_path: Path) -> None:
     )
     assert config.read(path) == NodeConfig(
         WorkerConfig(slots=3, idle_time=timedelta(minutes=5), log_level=LogLevel.WARNING),
-        {"Room": "12"},
+        attributes={"Room": "12"},
     )
 
 
@@ -55,7 +55,10 @@ def test_what_the_owner_decides_is_read(tmp_path: Path) -> None:
             "2: .worker. unknown key 'slot'; known keys are identity, directory",
         ),
         ("[worker]\nslots = -2", "1: .worker. slots must not be negative"),
-        ("[server]\nport = 2", "1: unknown section .server.; known sections are .worker., .attri"),
+        (
+            "[server]\nport = 2",
+            "1: unknown section .server.; known sections are .worker., .grid., .attri",
+        ),
     ],
 )
 def test_a_wrong_file_says_where(tmp_path: Path, text: str, message: str) -> None:
