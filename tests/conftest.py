@@ -2,12 +2,13 @@
 
 import pytest
 
-from tests.databases import mariadb_url, postgresql_url
+from tests.databases import any_database, mariadb_url, postgresql_url
 from tests.feature_report import features_of
 from tests.pools import condor_pool, htcondor_prefix, newest_condor_pool
 from tests.real import ganglia, python39, strace, webalizer
 
 __all__ = [
+    "any_database",
     "condor_pool",
     "ganglia",
     "htcondor_prefix",

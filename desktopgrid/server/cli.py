@@ -281,6 +281,30 @@ def renew(directory: Path) -> None:
 
 
 @main.command()
+@click.argument("revision", default="")
+@click.option("--yes", is_flag=True, help="Go back without asking.")
+@with_home
+def migrate(directory: Path, revision: str, yes: bool) -> None:
+    """Bring the database to the newest tables, or to those of REVISION.
+
+    A server does the first by itself when it starts. The second is the way back to an older
+    version of Glidebridge, to be gone with the newer one; what only newer tables have is lost.
+    """
+    from desktopgrid.server.tables import bring, plan
+
+    home = Home.open(directory)
+    found = plan(home, revision)
+    if found.is_down and not yes:
+        click.confirm(
+            f"What came with revisions after {found.target} is lost. Is there a copy, and shall I?",
+            abort=True,
+            err=True,
+        )
+    bring(home, found.target)
+    click.echo(f"The database is at revision {found.target}; it was {found.now or 'empty'}.")
+
+
+@main.command()
 @click.argument("login")
 @with_home
 def passwd(directory: Path, login: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, MetaData, text
+from sqlalchemy import Engine
 
 from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.lifecycle import TaskStatus, WorkStatus
@@ -24,20 +24,14 @@ from desktopgrid.server.database.listing import KINDS, list_objects
 from desktopgrid.server.database.portions import NAMED
 from desktopgrid.server.database.records import ShardLost, record, take
 from desktopgrid.server.database.statements import HOW
-from desktopgrid.server.database.upgrading import newest, revision, upgrade
+from desktopgrid.server.database.upgrading import upgrade
+from tests.databases import empty
 from tests.rows import HOST, NOON, PEOPLE, PROGRAM, Grid, completed, pending, row
 
 ADMIN = Who("admin", UserLevel.SUPER)
 ALICE = Who("alice", UserLevel.STANDARD, "physics")
 BOB = Who("bob", UserLevel.STANDARD, "physics")
 CAROL = Who("carol", UserLevel.STANDARD)
-
-
-def empty(engine: Engine) -> None:
-    """Drop whatever an earlier test left."""
-    found = MetaData()
-    found.reflect(engine)
-    found.drop_all(engine)
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
@@ -79,20 +73,14 @@ def test_every_kind_of_change_has_a_statement():
     assert set(HOW) == set(c.ORDER)
 
 
-def test_upgrading_brings_an_empty_database_to_the_newest_revision(engine):
-    assert revision(engine) == newest()
-    upgrade(engine)
-    assert revision(engine) == newest()
-
-
-def test_a_database_of_a_newer_server_is_refused(engine):
-    with engine.connect() as connection, transaction(connection):
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(Exception, match="newer server"):
-        upgrade(engine)
-
-
 # --- recording ----------------------------------------------------------------------------------
+
+
+def test_a_name_that_no_text_can_be_is_that_of_nothing(work):
+    with work.engine.connect() as connection:
+        assert list_objects(connection, "works", uids=["\0"]).rows == []
+        assert list_objects(connection, "works", where={"label": ["\0", None]}).rows == []
+        assert list(reading.results(connection, ["\0"])) == []
 
 
 def test_one_transaction_may_hold_every_kind_of_change_in_any_order(bare):

@@ -24,6 +24,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy
+
 from desktopgrid.client.grid import Grid
 from desktopgrid.client.session import GridSession
 from desktopgrid.link.backoff import Backoff
@@ -153,17 +155,21 @@ class ServerUnderTest:
         directory: Path,
         wrapper: Sequence[str] = (),
         source: str = SERVER,
+        database: str = "",
         **settings: str,
     ) -> None:
         """``settings`` stand under [server], or with a name like limits__max_works elsewhere.
-        ``wrapper`` is a command that each server is started by, ``source`` what it runs. A grid
-        that lies there already, as ``directory``/grid, is served on a port of its own.
+        ``wrapper`` is a command that each server is started by, ``source`` what it runs,
+        ``database`` the URL of an empty database. A grid that lies there already, as
+        ``directory``/grid, is served on a port of its own.
         """
         self.directory, self.wrapper = directory, tuple(wrapper)
         self.place = directory / "grid"
         self.port = a_port()
         if not self.place.exists():
-            done = run(SERVER, "init", self.place, "--address=127.0.0.1", "--name=127.0.0.1")
+            named = [f"--database={database}"] if database else []
+            options = ["--address=127.0.0.1", "--name=127.0.0.1", *named]
+            done = run(SERVER, "init", self.place, *options)
             assert done.returncode == 0, done.stderr
             settings = {"alive_period": "1 s", "limits__min_free_mib": "0", **settings}
             (self.place / "sites.d" / "local.conf").write_text(SITE)
@@ -321,12 +327,24 @@ class ServerUnderTest:
 
     def rows(self, question: str, *values: Any) -> list[tuple[Any, ...]]:
         """What the database answers; the server may have it open."""
+        if self.home.config.database.url:
+            return _asked(self.home.database_url, question, values)
         database = self.seen(self.home.database)
         connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)
         try:
             return connection.execute(question, values).fetchall()
         finally:
             connection.close()
+
+
+def _asked(url: str, question: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    engine = sqlalchemy.create_engine(url)
+    try:
+        with engine.connect() as connection:
+            found = connection.exec_driver_sql(question.replace("?", "%s"), values or None)
+            return [tuple(row) for row in found]
+    finally:
+        engine.dispose()
 
 
 @contextlib.contextmanager

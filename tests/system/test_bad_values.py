@@ -52,8 +52,11 @@ REQUESTS: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerUnderTest]:
-    with a_grid(tmp_path_factory.mktemp("grid"), alive_period="5 s") as server:
+def server(
+    any_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerUnderTest]:
+    directory = tmp_path_factory.mktemp("grid")
+    with a_grid(directory, database=any_database, alive_period="5 s") as server:
         server.worker("worker")
         yield server
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from desktopgrid.server.database.upgrading import revisions
 from desktopgrid.server.home import Home
 
 DEADLINE = 60.0
@@ -228,6 +229,30 @@ def test_a_password_comes_from_standard_input(grid):
     assert found[0].startswith("$argon2id$")
     code, _, talk = xwserver("passwd", "nobody", directory=grid.directory)
     assert (code, len(talk.splitlines())) == (1, 1)
+
+
+def test_a_database_goes_back_to_an_earlier_revision_and_forth_again(grid):
+    """For who goes back to an older version, and thinks better of it."""
+    newest = revisions()[-1]
+    code, _, talk = xwserver("migrate", "0001", directory=grid.directory)
+    assert (code, "is lost" in talk) == (1, True)
+    for target, was in (("0001", newest), (newest, "0001")):
+        code, out, _ = xwserver("migrate", target, "--yes", directory=grid.directory)
+        assert (code, out) == (0, f"The database is at revision {target}; it was {was}.\n")
+    code, _, talk = xwserver("migrate", "9999", directory=grid.directory)
+    assert (code, "there is no revision '9999'" in talk) == (1, True)
+    xwserver("start", directory=grid.directory)
+    code, _, talk = xwserver("migrate", directory=grid.directory)
+    assert (code, "`xwserver stop` first" in talk) == (1, True)
+
+
+def test_a_database_of_a_newer_server_is_not_served(grid):
+    with sqlite3.connect(grid.database) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    for verb in ("start", "migrate"):
+        code, _, talk = xwserver(verb, directory=grid.directory)
+        assert (code, "a newer server's, of revision 9999" in talk) == (1, True)
 
 
 def test_a_directory_is_found_by_option_environment_or_being_there(grid, tmp_path):

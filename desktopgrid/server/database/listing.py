@@ -29,6 +29,7 @@ from sqlalchemy import (
 
 from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.rights import READ, UserLevel, Who
+from desktopgrid.server.database.portions import askable
 from desktopgrid.server.database.schema import (
     applications,
     bags,
@@ -358,6 +359,7 @@ def _found(
     """
     if not names:
         return connection.execute(wanted).all()
+    names = askable(names)
     rows: dict[int, Row[*tuple[Any, ...]]] = {}
     for column in columns:
         named = column == names[0] if len(names) == 1 else column.in_(names)
@@ -378,14 +380,15 @@ def _narrowed(
         conditions.append(listed.present)
     for name, value in (where or {}).items():
         if name not in listed.fields:
-            known = ", ".join(listed.fields)
-            raise BadRequest(f"{kind} cannot be asked for by {name[:40]!r}; fields are {known}")
+            fields = ", ".join(listed.fields)
+            raise BadRequest(f"{kind} cannot be asked for by {name[:40]!r}; fields are {fields}")
         column = listed.columns[name]
         column = column.element if isinstance(column, Label) else column
         values = value if isinstance(value, list | tuple) else [value]
         if not all(isinstance(each, str | None) for each in values):
             raise BadRequest(f"{name} must be a text or a list of texts")
-        conditions.append(column.in_(values) if value is not None else column.is_(None))
+        known = askable(each for each in values if each is not None)
+        conditions.append(column.in_(known) if value is not None else column.is_(None))
     return conditions
 
 

@@ -21,6 +21,11 @@ def streamed(connection: Connection, wanted: Select[Any]) -> Iterator[Any]:
 
 def parts(names: Iterable[str]) -> Iterator[list[str]]:
     """``names``, as many at a time as one question may have."""
-    everything = list(names)
+    everything = askable(names)
     for start in range(0, len(everything), NAMED):
         yield everything[start : start + NAMED]
+
+
+def askable(names: Iterable[str]) -> list[str]:
+    """``names`` without those that nothing has, and for which PostgreSQL cannot even be asked."""
+    return [name for name in names if "\0" not in name]

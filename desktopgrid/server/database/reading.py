@@ -127,7 +127,7 @@ def owners_of_submissions(connection: Connection, uids: Iterable[str]) -> dict[s
 
 def owners_of_ended_works(connection: Connection, names: Iterable[str]) -> dict[str, str]:
     """The works of these names, or of the submissions of these names, that are over and not
-    removed, each with its owner.
+    removed, each with its owner, in the order in which they came.
     """
     owners: dict[str, str] = {}
     for some in parts(names):
@@ -135,6 +135,7 @@ def owners_of_ended_works(connection: Connection, names: Iterable[str]) -> dict[
             wanted = select(works.c.uid, works.c.owner).where(
                 name.in_(some), works.c.ended_at.is_not(None), works.c.removed_at.is_(None)
             )
+            wanted = wanted.order_by(works.c.number)
             owners.update((row.uid, row.owner) for row in connection.execute(wanted))
     return owners
 

@@ -33,6 +33,7 @@ from sqlalchemy import (
     Text,
     text,
 )
+from sqlalchemy.dialects import mysql
 
 from desktopgrid.model.lifecycle import (
     FINAL_PILOTS,
@@ -56,6 +57,11 @@ metadata = MetaData(
 
 Long = BigInteger().with_variant(Integer, "sqlite")
 """64 bits everywhere; SQLite keeps a table in the order of a key of this type."""
+
+LongText = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+LongBinary = LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
+"""What a peer may say at length. MariaDB's plain ones end at 64 KiB; no frame is longer than these.
+"""
 
 NAME_LENGTH = 255
 """Characters that a name may have; all databases can keep that many in an index."""
@@ -223,7 +229,7 @@ hosts = Table(
     _shard(),
     _uid("owner", ForeignKey("users.uid")),
     Column("name", Text, nullable=False),
-    Column("facts", Text, nullable=False),
+    Column("facts", LongText, nullable=False),
     _time("first_seen_at"),
     _time("last_seen_at"),
     _time("ends_at", nullable=True),
@@ -276,7 +282,7 @@ submissions = Table(
     Column("label", Text, nullable=False),
     _uid("session", ForeignKey("bags.uid"), nullable=True),
     _uid("group", ForeignKey("bags.uid"), nullable=True),
-    Column("description", Text, nullable=False),
+    Column("description", LongText, nullable=False),
     _rights(),
     _time("submitted_at"),
     _check("rights BETWEEN 0 AND 511", "submissions_have_rights"),
@@ -291,7 +297,7 @@ works = Table(
     # Its submission's, repeated here so that a user's works are found by number.
     _uid("owner"),
     _uid("submission", ForeignKey("submissions.uid"), index=True),
-    Column("arguments", Text, nullable=False),
+    Column("arguments", LongText, nullable=False),
     Column("status", String(16), nullable=False),
     _count("attempts"),
     _count("failures"),
@@ -350,9 +356,9 @@ tasks = Table(
     Column("user_time", Double, nullable=False, server_default=text("0")),
     Column("system_time", Double, nullable=False, server_default=text("0")),
     _count("memory_kib"),
-    Column("outputs", Text, nullable=True),
-    Column("stdout", LargeBinary, nullable=True),
-    Column("stderr", LargeBinary, nullable=True),
+    Column("outputs", LongText, nullable=True),
+    Column("stdout", LongBinary, nullable=True),
+    Column("stderr", LongBinary, nullable=True),
     _check(f"status IN ({words(TaskStatus)})", "tasks_have_a_status"),
     _check(
         f"(status IN ({words(FINAL_TASKS)})) = (ended_at IS NOT NULL)",
@@ -372,7 +378,7 @@ replies = Table(
     Column("sequence", Long, primary_key=True, autoincrement=False),
     _shard(),
     _uid("user"),
-    Column("body", Text, nullable=False),
+    Column("body", LongText, nullable=False),
     _time("recorded_at"),
     _check("sequence > 0", "replies_answer_a_request"),
     # A session's replies lie together.

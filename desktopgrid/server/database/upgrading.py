@@ -1,4 +1,6 @@
-"""Bringing a database up to date with the tables that this version of the server works with."""
+"""Bringing a database to the tables that this version of the server works with, or back to those
+of an earlier one.
+"""
 
 from __future__ import annotations
 
@@ -8,36 +10,64 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import Connection, Engine
 
-from desktopgrid.model.errors import Unavailable
+from desktopgrid.model.errors import Unavailable, UnknownObject
 from desktopgrid.server.database.engine import transaction
+from desktopgrid.server.database.suitability import check_texts
 
 
 def upgrade(engine: Engine) -> None:
-    """Run the revisions that the database lacks, all of them or none.
+    """Run the revisions that the database lacks: all of them or none, where the database can undo
+    a change of its tables, which MariaDB cannot.
 
-    Raises Unavailable for a database of a newer server, whose tables this one does not know.
+    Raises Unavailable for a database of a newer server, whose tables this one does not know, and
+    BadRequest for one that does not keep texts as they are.
     """
+    migrate(engine, newest())
+
+
+def migrate(engine: Engine, target: str) -> None:
+    """Bring the database to the revision ``target``, up or down; down loses what the later ones
+    made room for. Raises UnknownObject if there is no such revision, and as :func:`upgrade` does.
+    """
+    known = check_known(target)
     with engine.connect() as connection, transaction(connection):
-        try:
-            command.upgrade(config(connection), "head")
-        except CommandError as error:
-            raise Unavailable(f"the database is a newer server's: {error}") from error
+        check_texts(connection)
+        now = _revision(connection)
+        if now is not None and now not in known:
+            raise Unavailable(f"the database is a newer server's, of revision {now}")
+        is_down = now is not None and known.index(target) < known.index(now)
+        (command.downgrade if is_down else command.upgrade)(config(connection), target)
 
 
 def revision(engine: Engine) -> str | None:
     """The last revision that ran on the database; None for an empty one."""
     with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        return _revision(connection)
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def revisions() -> list[str]:
+    """The revisions that this server has, the first first."""
+    scripts = ScriptDirectory.from_config(config(None)).walk_revisions()
+    return [script.revision for script in scripts][::-1]
+
+
+def check_known(target: str) -> list[str]:
+    """All revisions, of which ``target`` is one; raises UnknownObject."""
+    known = revisions()
+    if target not in known:
+        raise UnknownObject(f"there is no revision {target!r}; revisions are {', '.join(known)}")
+    return known
 
 
 def newest() -> str:
     """The last revision that this server has."""
-    head = ScriptDirectory.from_config(config(None)).get_current_head()
-    assert head is not None  # noqa: S101 - there is a first one
-    return head
+    return revisions()[-1]
 
 
 def config(connection: Connection | None) -> Config:

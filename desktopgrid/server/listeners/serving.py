@@ -15,10 +15,12 @@ from collections.abc import Callable
 
 import uvloop
 from aiohttp import web
+from sqlalchemy import Engine
 
 from desktopgrid.model.errors import Unavailable
 from desktopgrid.server import access
 from desktopgrid.server.database import engine as database
+from desktopgrid.server.database.suitability import weaknesses
 from desktopgrid.server.database.upgrading import upgrade
 from desktopgrid.server.home import Home, write_private
 from desktopgrid.server.listeners.app import build
@@ -111,10 +113,18 @@ def watcher_of(home: Home) -> Watcher:
     )
 
 
+def warn_of_weaknesses(engine: Engine) -> None:
+    """Say so where the database may forget what it has committed."""
+    with engine.connect() as connection:
+        for weakness in weaknesses(connection):
+            logger.warning("%s", weakness)
+
+
 async def _serve(home: Home, on_ready: Callable[[str], None]) -> int:
     engine = database.open(home)
     try:
         upgrade(engine)
+        warn_of_weaknesses(engine)
         store = Store(home.datas, home.config.limits.min_free_mib << 20)
         outputs = Outputs(home.datas / "outputs")
         watcher = watcher_of(home)

@@ -2,41 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from alembic import command
-from sqlalchemy import Engine, inspect
 
 from desktopgrid.server.database import engine as database
 from desktopgrid.server.database.engine import transaction
 from desktopgrid.server.database.schema import metadata
 from desktopgrid.server.database.upgrading import config, upgrade
-
-Described = dict[str, object]
-
-
-def described(engine: Engine) -> dict[str, Described]:
-    """Everything about each table, in an order of its own."""
-    found = inspect(engine)
-    return {
-        name: {
-            "columns": [(c["name"], str(c["type"]), c["nullable"], c["default"]) for c in columns],
-            "key": found.get_pk_constraint(name),
-            "unique": sorted(map(str, found.get_unique_constraints(name))),
-            "foreign": sorted(map(str, found.get_foreign_keys(name))),
-            "checks": sorted(
-                (str(c["name"]), re.sub(r"\s+", " ", c["sqltext"]))
-                for c in found.get_check_constraints(name)
-            ),
-            "indexes": sorted(
-                (str(i["name"]), i["column_names"], sorted(map(str, i["dialect_options"].values())))
-                for i in found.get_indexes(name)
-            ),
-        }
-        for name in found.get_table_names()
-        if name != "alembic_version" and (columns := found.get_columns(name))
-    }
+from tests.tables import described
 
 
 @pytest.fixture
