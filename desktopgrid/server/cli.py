@@ -24,7 +24,7 @@ from typing import Any
 import click
 
 from desktopgrid.model.errors import GridError
-from desktopgrid.server import daemon, pki
+from desktopgrid.server import daemon, pki, watching_cli
 from desktopgrid.server.backup import back_up
 from desktopgrid.server.config import LogLevel, Module
 from desktopgrid.server.config import read as read_configuration
@@ -318,6 +318,9 @@ def passwd(directory: Path, login: str) -> None:
         password = sys.stdin.readline().rstrip("\n")
     set_password(home, login, password, utc_now())
     click.echo(f"{login} logs in by the new password.")
+
+
+main.add_command(watching_cli.audit)
 
 
 if __name__ == "__main__":

@@ -122,6 +122,7 @@ class WatchingSection:
     log_mib: int = 64
     logs_kept: int = 10
     access_log: bool = True
+    audit_log: bool = True
 
     def __post_init__(self) -> None:
         if self.log_mib < 1 or self.logs_kept < 0:

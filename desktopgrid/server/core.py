@@ -107,9 +107,11 @@ class Core:
 
     # --- sessions ---------------------------------------------------------------------------------
 
-    def open(self, hello: m.Hello, nonce: str, now: datetime) -> tuple[Peer, m.Welcome]:
-        """The session that ``hello`` opens or goes on with, and what to answer once
-        :meth:`when_durable` says so; raises NotAuthenticated.
+    def open(
+        self, hello: m.Hello, nonce: str, now: datetime, address: str
+    ) -> tuple[Peer, m.Welcome]:
+        """The session that ``hello`` from ``address`` opens or goes on with, and what to answer
+        once :meth:`when_durable` says so; raises NotAuthenticated.
         """
         out = Outcome()
         try:
@@ -143,6 +145,7 @@ class Core:
                 self._commit(None, 0, [], out)
                 raise
             peer.host = state.host.uid
+        peer.address = address
         self.peers[peer.session] = self.tickets[peer.ticket] = peer
         peer.last_heard_at = now
         welcome = m.Welcome(
@@ -473,6 +476,8 @@ class Core:
                 if other is not None:
                     self._say(other, message)
                     dirty[session] = other
+                    if type(message) is m.Assign:
+                        self.watcher.assigned(self.grid, other, message)
             if effect.then is not None:
                 effect.then()
         for peer in dirty.values():

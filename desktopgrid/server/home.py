@@ -95,6 +95,16 @@ class Home:
         return self.directory / self.config.watching.log_directory
 
     @property
+    def access_log(self) -> Path:
+        """Who asked for what."""
+        return self.logs / "access.log"
+
+    @property
+    def audit_log(self) -> Path:
+        """Who did what to which object, and for whom each task ran."""
+        return self.logs / "audit.log"
+
+    @property
     def address_file(self) -> Path:
         """``https://host:port`` of the server that serves now."""
         return self.directory / "address"

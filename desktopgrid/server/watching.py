@@ -6,9 +6,9 @@ Nothing here decides anything, and nothing here waits.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from desktopgrid.model.errors import (
     AccessDenied,
@@ -21,8 +21,9 @@ from desktopgrid.model.errors import (
     Unavailable,
     UnknownObject,
 )
-from desktopgrid.server import access
+from desktopgrid.server import access, audit
 from desktopgrid.server.logs import LineFile
+from desktopgrid.server.requests import READING
 from desktopgrid.wire import messages as m
 
 if TYPE_CHECKING:
@@ -52,8 +53,13 @@ def status_of(error: GridError) -> int:
 class Watcher:
     """Is told what the server did."""
 
-    def __init__(self, clock: Callable[[], datetime], requests_log: LineFile | None = None) -> None:
-        self._clock, self._access = clock, requests_log
+    def __init__(
+        self,
+        clock: Callable[[], datetime],
+        access_log: LineFile | None = None,
+        audit_log: LineFile | None = None,
+    ) -> None:
+        self._clock, self._access, self._audit = clock, access_log, audit_log
         self.requests: Counter[tuple[str, str]] = Counter()
         """Requests of clients, by verb and outcome: `done`, or the code of the error."""
         self.served: Counter[tuple[str, int]] = Counter()
@@ -64,16 +70,43 @@ class Watcher:
         """Bytes of contents and answers."""
 
     def answered(self, grid: Grid, peer: Peer, asked: m.Message, said: m.Message) -> None:
-        """A request of a client was answered by ``said``, and what it changed is on disk."""
-        code = said.code if isinstance(said, m.Failure) else DONE
-        self.requests[asked.verb, code] += 1
+        """A request of a session was answered by ``said``, and what it changed is on disk."""
+        code = said.code if isinstance(said, m.Failure) else ""
+        by = audit.actor(grid, peer.who, peer.credential, peer.address, peer.session)
         if self._access is not None:
-            status = 200 if code == DONE else STATUS_OF_CODE.get(code, 400)
+            status = STATUS_OF_CODE.get(code, 400) if code else 200
             path = f"/v1/link/{asked.verb}"
-            login = grid.users[peer.who.user].login
             self._access.put(
-                access.Line(self._clock(), peer.address, login, "POST", path, "1.1", status)
+                access.Line(self._clock(), by.address, by.user, "POST", path, "1.1", status)
             )
+        self.requested(by, asked, said.body if isinstance(said, m.Reply) else {}, code)
+
+    def requested(
+        self, by: audit.Actor, asked: m.Message, body: Mapping[str, Any], code: str = ""
+    ) -> None:
+        """A request was answered by ``body``, or refused for ``code``, and what it changed is on
+        disk.
+        """
+        self.requests[asked.verb, code or DONE] += 1
+        if self._audit is not None and type(asked) not in READING:
+            self._audit.put(audit.of_request(by, asked, body, code, self._clock()))
+
+    def assigned(self, grid: Grid, peer: Peer, task: m.Assign) -> None:
+        """The host of ``peer`` was given ``task``, and that is on disk."""
+        if self._audit is not None:
+            self._audit.put(audit.of_task(grid, peer, task, self._clock()))
+
+    def logged_in(self, login: str, address: str, token: str = "", code: str = "") -> None:
+        """Somebody logged in and has ``token``, or did not, for the reason ``code``."""
+        self.requests["login", code or DONE] += 1
+        if self._audit is not None:
+            self._audit.put(audit.of_login(login, address, token, code, self._clock()))
+
+    def uploaded(self, grid: Grid, peer: Peer, data: str) -> None:
+        """The content of ``data`` is whole, and that is on disk."""
+        if self._audit is not None:
+            by = audit.actor(grid, peer.who, peer.credential, peer.address, peer.session)
+            self._audit.put(audit.of_upload(by, data, self._clock()))
 
     def has_served(self, line: access.Line) -> None:
         """An HTTP request was answered."""
@@ -84,5 +117,10 @@ class Watcher:
 
     def close(self) -> None:
         """Write what waits to be written."""
-        if self._access is not None:
-            self._access.close()
+        for log in self.logs:
+            log.close()
+
+    @property
+    def logs(self) -> list[LineFile]:
+        """The logs that are written."""
+        return [log for log in (self._access, self._audit) if log is not None]

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
+import socket
 import ssl
 import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from desktopgrid.client.grid import Grid
-from desktopgrid.model.errors import UnknownObject
+from desktopgrid.model.errors import AccessDenied, UnknownObject
 from desktopgrid.model.objects import ANY_PLATFORM, Description
 from tests.system.bystander import SQUARE
-from tests.system.processes import ServerUnderTest, a_grid, until
+from tests.system.processes import SERVER, ServerUnderTest, a_grid, run, until
 from tests.unit.server.test_access_log import CLF, records
 
 
@@ -36,13 +41,21 @@ def works_done(server: ServerUnderTest, count: int = 3) -> Grid:
     return grid
 
 
-def get(server: ServerUnderTest, path: str, method: str = "GET") -> tuple[int, str]:
+def get(
+    server: ServerUnderTest, path: str, method: str = "GET", body: Any = None, **headers: str
+) -> tuple[int, str]:
     """Status and body of an answer over HTTPS, from the machine that serves."""
     trust = ssl.create_default_context(cafile=str(server.home.ca_certificate))
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
     )
-    request = urllib.request.Request(server.address + path, method=method)  # noqa: S310
+    content = json.dumps(body).encode() if body else None
+    request = urllib.request.Request(  # noqa: S310
+        server.address + path,
+        content,
+        {"Content-Type": "application/json", **headers},
+        method=method,
+    )
     try:
         with opener.open(request, timeout=30) as answer:
             return answer.status, answer.read().decode()
@@ -96,3 +109,75 @@ def test_no_access_log_is_written_where_none_is_wanted(tmp_path):
         assert get(server, "/v1/status")[0] == 200
         server.stop()
         assert not (server.home.logs / "access.log").exists()
+
+
+# --- the audit log --------------------------------------------------------------------------------
+
+
+def audit(server: ServerUnderTest, *question: str) -> list[dict[str, Any]]:
+    """What `xwserver audit` finds."""
+    done = run(SERVER, "--directory", server.place, "audit", "--format", "json", *question)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.feature("XW-PIL-6")
+def test_who_did_what_and_for_whom_each_task_ran_is_found(server, tmp_path):
+    admin = server.client()
+    admin.send_application("square", SQUARE, ANY_PLATFORM)
+    ann = admin.send_user("ann", password="correct horse battery")
+    hers = replace(admin.new_identity("client", ann), servers=(server.address,))
+    server.pilot(admin)
+    with Grid.open(hers) as grid:
+        work = grid.submit(Description("square"), ["7"]).uid
+        assert [result.stdout for result in grid.wait([work], 60)] == [b"49\n"]
+        with pytest.raises(AccessDenied):
+            grid.revoke("admin")
+        grid.remove([work])
+    assert get(server, "/v1/login", "POST", {"login": "ann", "password": "wrong word"})[0] == 401
+    basic = base64.b64encode(b"ann:correct horse battery").decode()
+    bag = {"uid": "bag", "kind": "session", "name": "tuesday"}
+    for _ in range(2):  # the second time it is known by its key
+        headers = {"Authorization": f"Basic {basic}", "Idempotency-Key": "one"}
+        assert get(server, "/v1/requests/sendgroup", "POST", bag, **headers)[0] == 200
+    admin.revoke("ann")
+
+    # What is found by user, by object, and in time.
+    (stamp,) = [row["uid"] for row in admin.objects("pilots")]
+    until(lambda: audit(server, "--object", "ann"), "the log has what was done last")
+    found = audit(server, "--user", "ann")
+    assert [(line["verb"], line.get("code", "")) for line in found] == [
+        ("submit", ""),
+        ("task", ""),
+        ("revoke", "access-denied"),
+        ("remove", ""),
+        ("login", "not-authenticated"),
+        ("sendgroup", ""),
+    ]
+    task = found[1]
+    assert task["objects"] == [f"{work}.1", work]
+    assert (task["pilot"], task["host_name"]) == (stamp, socket.gethostname())
+    assert [line["at"] for line in found] == sorted(line["at"] for line in found)
+    assert {line["address"] for line in found} == {"127.0.0.1"}
+    assert [line["verb"] for line in audit(server, "--object", work)] == [
+        "submit",
+        "task",
+        "remove",
+    ]
+    assert [line["verb"] for line in audit(server, "--object", stamp)] == ["submitpilots", "task"]
+    assert audit(server, "--user", "ann", "--since", "1 h") == found
+    assert audit(server, "--user", "ann", "--until", "1 h") == []
+
+    text = run(SERVER, "--directory", server.place, "audit", "--object", stamp).stdout
+    assert f"pilot {stamp} from 127.0.0.1" in text
+    log = server.home.audit_log
+    assert log.stat().st_mode & 0o777 == 0o600
+    assert "horse" not in log.read_text()
+    assert "wrong word" not in log.read_text()
+
+
+def test_no_audit_log_is_written_where_none_is_wanted(tmp_path):
+    with a_grid(tmp_path, watching__audit_log="no") as server:
+        server.client().send_bag("session", "tuesday")
+        server.stop()
+        assert [path.name for path in server.home.logs.iterdir()] == ["access.log"]

@@ -53,7 +53,9 @@ async def ask(request: web.Request) -> web.Response:
     core = service.core
     request[USER] = core.grid.users[core.present(credential, utc_now()).user].login
     asked = message_of(kind, await request.read())
-    return web.json_response(await service.request(credential, asked, key or ""))
+    return web.json_response(
+        await service.request(credential, asked, request.remote or "", key or "")
+    )
 
 
 def message_of(kind: type[m.Request], body: bytes) -> m.Request:

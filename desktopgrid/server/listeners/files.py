@@ -136,6 +136,7 @@ async def put_data(request: web.Request) -> web.Response:
     if answer.status == 201:
         service.core.change(lambda grid, out: _arrived(grid, data, out))
         await service.until_durable()
+        service.watcher.uploaded(service.core.grid, peer, data.uid)
     return answer
 
 

@@ -145,14 +145,14 @@ async def _shake_hands(
     except TimeoutError:
         raise RemoteProtocolError(f"no hello within {HELLO_PATIENCE:g} s") from None
     hello = read_hello(_frame(answer.type, answer.data))
-    peer, welcome = await service.open(hello, nonce)
+    peer, welcome = await service.open(hello, nonce, request.remote or "")
 
     def close(code: str, reason: str) -> None:
         send(plain_frame(goodbye(code, reason)))
         service.spawn(socket.close(code=WSCloseCode.GOING_AWAY))
 
     send(plain_frame(welcome))
-    service.attach(peer, send, close, request.remote or "")
+    service.attach(peer, send, close)
     request[USER] = welcome.user
     return peer
 

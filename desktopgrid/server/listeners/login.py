@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import web
 
-from desktopgrid.model.errors import BadRequest
+from desktopgrid.model.errors import BadRequest, NotAuthenticated
 from desktopgrid.model.objects import Credential, new_uid
 from desktopgrid.server.listeners.clock import utc_now
 from desktopgrid.server.listeners.watching import USER
@@ -65,7 +65,12 @@ async def login(request: web.Request) -> web.Response:
         raise BadRequest(f"login: {error}") from None
     if not 0 < asked.lifetime <= LONGEST_LIFETIME:
         raise BadRequest(f"lifetime is 1 to {LONGEST_LIFETIME} seconds")
-    user = await service.check_password(asked.login, asked.password)
+    watcher, address = service.watcher, request.remote or ""
+    try:
+        user = await service.check_password(asked.login, asked.password)
+    except NotAuthenticated as error:
+        watcher.logged_in(asked.login, address, code=error.code)
+        raise
     request[USER] = user.login
     secret, now = new_secret(), utc_now()
     token = Credential(
@@ -78,6 +83,7 @@ async def login(request: web.Request) -> web.Response:
     )
     service.core.change(lambda grid, out: save_credential(grid, token, out))
     await service.until_durable()
+    watcher.logged_in(user.login, address, token.uid)
     logger.info("User %s logged in and has token %s", user.login, token.uid)
     return _json(Token(token.uid, secret, user.login, int(user.level)))
 

@@ -116,10 +116,10 @@ class PollLink:
             if self.peer is not None:
                 await self.service.frame(self.peer, frame)
                 return
-            peer, welcome = await self.service.open(read_hello(frame), self.nonce)
+            peer, welcome = await self.service.open(read_hello(frame), self.nonce, self.address)
             self.peer, self.user = peer, welcome.user
             self.send(plain_frame(welcome))
-            self.service.attach(peer, self.send, self.close, self.address)
+            self.service.attach(peer, self.send, self.close)
         except GridError as error:
             logger.info("Closed the poll link of %s: %s", self.peer or "an unknown peer", error)
             refused = refusal(error)

@@ -35,6 +35,7 @@ from desktopgrid.model.errors import (
 )
 from desktopgrid.model.objects import Site, Submitted, User, attributes_of
 from desktopgrid.server import questions, upkeep
+from desktopgrid.server.audit import actor
 from desktopgrid.server.changes import Change, RepliesForgotten
 from desktopgrid.server.core import MOST_BACKLOG, Core, Peer
 from desktopgrid.server.database import engine as database
@@ -48,7 +49,7 @@ from desktopgrid.server.recorded import RECORDS_KEPT, Name, Recorded
 from desktopgrid.server.requests import Reading
 from desktopgrid.server.state import Grid, Outcome, Policy
 from desktopgrid.server.tasks import offer
-from desktopgrid.server.watching import DONE, Watcher
+from desktopgrid.server.watching import Watcher
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.exchange import WORKER
 
@@ -286,9 +287,11 @@ class Service:
 
     # --- sessions ---------------------------------------------------------------------------------
 
-    async def open(self, hello: m.Hello, nonce: str) -> tuple[Peer, m.Welcome]:
-        """The session that ``hello`` opens; raises a GridError. It is durable when this returns."""
-        peer, welcome = self.core.open(hello, nonce, utc_now())
+    async def open(self, hello: m.Hello, nonce: str, address: str) -> tuple[Peer, m.Welcome]:
+        """The session that ``hello`` from ``address`` opens; raises a GridError. It is durable when
+        this returns.
+        """
+        peer, welcome = self.core.open(hello, nonce, utc_now(), address)
         await self.until_durable()
         self._judge_soon()
         return peer, welcome
@@ -298,10 +301,9 @@ class Service:
         peer: Peer,
         send: Callable[[bytes], None],
         close: Callable[[str, str], None],
-        address: str,
     ) -> None:
-        """``peer`` is connected from now on, from ``address``."""
-        peer.send, peer.close, peer.address = send, close, address
+        """``peer`` is connected from now on."""
+        peer.send, peer.close = send, close
         core = self.core
         core.flush(peer)
 
@@ -330,7 +332,9 @@ class Service:
             raise
         await self._keep_up(core)
 
-    async def request(self, credential: str, request: m.Request, key: str = "") -> dict[str, Any]:
+    async def request(
+        self, credential: str, request: m.Request, address: str, key: str = ""
+    ) -> dict[str, Any]:
         """The answer to a request that came outside of any session, durable when this returns;
         raises a GridError, and then nothing was changed.
 
@@ -338,21 +342,24 @@ class Service:
         """
         core = self.core
         who = core.present(credential, utc_now())
+        by = actor(core.grid, who, credential, address)
         name = Name.of(who.user, key, request) if key else None
         answer: dict[str, Any] | Reading | None
         try:
             answer = core.answer_to(name)
+            is_again = answer is not None
             if answer is None:
                 answer = await self._asked(core, credential, name, request)
         except GridError as error:
             # Also a refusal may follow from what is not on disk yet.
             await self.until_durable()
-            self.watcher.requests[request.verb, error.code] += 1
+            self.watcher.requested(by, request, {}, error.code)
             raise
         await self.until_durable()
         await self._keep_up(core)
         told = await self.ask(answer) if isinstance(answer, Reading) else answer
-        self.watcher.requests[request.verb, DONE] += 1
+        if not is_again:
+            self.watcher.requested(by, request, told)
         return told
 
     async def _asked(

@@ -18,7 +18,7 @@ from aiohttp import web
 from sqlalchemy import Engine
 
 from desktopgrid.model.errors import Unavailable
-from desktopgrid.server import access
+from desktopgrid.server import access, audit
 from desktopgrid.server.database import engine as database
 from desktopgrid.server.database.suitability import weaknesses
 from desktopgrid.server.database.upgrading import upgrade
@@ -107,9 +107,10 @@ def watcher_of(home: Home) -> Watcher:
     """Who is told what the server does, with the logs that the administrator wants."""
     settings = home.config.watching
     most, kept = settings.log_mib << 20, settings.logs_kept
-    requests = home.logs / "access.log"
     return Watcher(
-        utc_now, LineFile(requests, access.encode, most, kept) if settings.access_log else None
+        utc_now,
+        LineFile(home.access_log, access.encode, most, kept) if settings.access_log else None,
+        LineFile(home.audit_log, audit.encode, most, kept) if settings.audit_log else None,
     )
 
 

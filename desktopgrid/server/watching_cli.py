@@ -1,0 +1,94 @@
+"""The commands of `xwserver` for who watches a grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from desktopgrid.model.configuration import timedelta_of
+from desktopgrid.server.home import Home
+
+if TYPE_CHECKING:
+    from desktopgrid.server.audit import Record
+
+
+class Moment(click.ParamType[datetime]):
+    """A time: `2026-11-25`, `2026-11-25T08:30:00+01:00` (UTC unless it says so), or a span that has
+    passed since, such as `90 min`.
+    """
+
+    name = "time"
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+
+    def convert(
+        self, value: str, param: click.Parameter | None, context: click.Context | None
+    ) -> datetime:
+        """The moment that ``value`` names."""
+        try:
+            return self._clock() - timedelta_of(value)
+        except (ValueError, OverflowError):
+            pass
+        try:
+            found = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a time such as 2026-11-25T08:30 nor a span as 90 min")
+        return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+MOMENT = Moment(lambda: datetime.now(UTC))
+
+
+@click.command()
+@click.option("--user", "users", multiple=True, metavar="LOGIN", help="What this user did or ran.")
+@click.option(
+    "--object",
+    "objects",
+    multiple=True,
+    metavar="UID",
+    help="What befell this object: work, submission, data, user, token, host, pilot ...",
+)
+@click.option("--since", type=MOMENT, help="Not before 2026-11-25T08:30, or `2 h` ago.")
+@click.option("--until", type=MOMENT, help="Before this time.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@click.pass_obj
+def audit(
+    directory: Path,
+    users: tuple[str, ...],
+    objects: tuple[str, ...],
+    since: datetime | None,
+    until: datetime | None,
+    form: str,
+) -> None:
+    """Search the audit log: who did what to which object, and for whom each task ran.
+
+    All options that are given must fit; `--format json` prints a JSON object a line.
+    """
+    from desktopgrid.server import audit as records
+
+    home = Home.open(directory)
+    found = records.chosen(records.read(home.audit_log), users, objects, since, until)
+    for record in found:
+        if form == "json":
+            click.echo(records.encode([record]), nl=False)
+        else:
+            click.echo(sentence(record))
+
+
+def sentence(record: Record) -> str:
+    """``record`` as a line for people."""
+    first, *others = record.objects or ("-",)
+    objects = f"{first} (and {len(others)} more)" if len(others) > 1 else " ".join((first, *others))
+    outcome = record.code or record.outcome
+    told = [f"{name}={value}" for name, value in record.what.items()]
+    if record.verb == "task":
+        told = [record.application, f"on {record.host_name} ({record.host})", record.worker]
+        told += [f"pilot {record.pilot}"] if record.pilot else []
+    told += [f"from {record.address}"] if record.address else []
+    at = f"{record.at:%Y-%m-%d %H:%M:%S}"
+    return f"{at}  {record.user:12} {record.verb:12} {outcome:14} {objects}  {' '.join(told)}"
