@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -123,10 +124,23 @@ class WatchingSection:
     logs_kept: int = 10
     access_log: bool = True
     audit_log: bool = True
+    watch_from: tuple[str, ...] = ("127.0.0.1", "::1")
 
     def __post_init__(self) -> None:
         if self.log_mib < 1 or self.logs_kept < 0:
             raise ValueError("log_mib must be at least 1, logs_kept not negative")
+        for network in self.watch_from:
+            try:
+                ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"watch_from: {error}") from None
+
+    def may_watch(self, address: str | None) -> bool:
+        """Whether who comes from ``address`` may read what the server tells of itself."""
+        found = ip_address(address or "0.0.0.0")  # noqa: S104 - nobody's
+        # A socket that speaks both protocols writes IPv4 addresses so.
+        plain = getattr(found, "ipv4_mapped", None) or found
+        return any(plain in ip_network(network) for network in self.watch_from)
 
 
 @dataclass(frozen=True)

@@ -177,6 +177,7 @@ def on_registered(
 
 def on_alive(grid: Grid, state: HostState, said: m.Alive, now: datetime, out: Outcome) -> None:
     """A worker lives. Its lease was renewed by whoever heard it; room may have come with time."""
+    state.load, state.free_disk_mib = said.load, said.free_disk_mib
     fill(grid, state, now, out)
 
 

@@ -59,6 +59,7 @@ class Journal:
         """The position up to which everything is on disk."""
         self.durable = 0
         """What the thread that is told knows of that."""
+        self._writing_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
@@ -66,6 +67,12 @@ class Journal:
     def backlog(self) -> int:
         """How many changes wait."""
         return len(self._waiting)
+
+    @property
+    def writing_for(self) -> float:
+        """Seconds that the commit under way has taken so far; 0 if there is none."""
+        since = self._writing_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def put(self, changes: Sequence[Change]) -> int:
         """Make ``changes`` durable soon, after what was put before; gives the position that says
@@ -114,6 +121,7 @@ class Journal:
                 position = self.position
             if not batch:
                 return
+            self._writing_since = started_at
             try:
                 self._write(batch)
             # Whatever goes wrong here, the database does not have what memory believes: the top of
@@ -122,5 +130,6 @@ class Journal:
                 logger.error("A commit of %d changes failed: %s", len(batch), error)
                 self._on_failure(error)
                 return
+            self._writing_since = None
             self.written = position
             self._on_durable(position)

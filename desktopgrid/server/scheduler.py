@@ -176,12 +176,14 @@ class HostState:
         "_suspects",
         "cores_given",
         "failures",
+        "free_disk_mib",
         "host",
         "is_connected",
         "is_draining",
         "is_taken_back",
         "is_told_to_go",
         "lease_ends_at",
+        "load",
         "matches",
         "mean_duration",
         "memory_given",
@@ -211,6 +213,8 @@ class HostState:
         self.pause = FIRST_PAUSE
         self.paused_until: datetime | None = None
         self.works_done = 0
+        self.load, self.free_disk_mib = 0.0, host.facts.disk_mib
+        """What its worker said last of them."""
 
     def __repr__(self) -> str:
         facts = self.host.facts

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from prometheus_client import Histogram
+
 from desktopgrid.model.errors import (
     AccessDenied,
     AlreadyThere,
@@ -43,6 +45,7 @@ STATUSES: tuple[tuple[type[GridError], int], ...] = (
 """The HTTP status of each error, the first that fits."""
 STATUS_OF_CODE = {kind.code: status for kind, status in STATUSES}
 DONE = "done"
+COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 def status_of(error: GridError) -> int:
@@ -60,7 +63,7 @@ class Watcher:
         audit_log: LineFile | None = None,
     ) -> None:
         self._clock, self._access, self._audit = clock, access_log, audit_log
-        self.requests: Counter[tuple[str, str]] = Counter()
+        self.requests: Counter[tuple[str, ...]] = Counter()
         """Requests of clients, by verb and outcome: `done`, or the code of the error."""
         self.served: Counter[tuple[str, int]] = Counter()
         """HTTP requests, by method and status."""
@@ -68,6 +71,14 @@ class Watcher:
         """Bytes of frames."""
         self.taken = self.given = 0
         """Bytes of contents and answers."""
+        self.commits = Histogram(
+            "glidebridge_journal_commit_seconds",
+            "How long commits of the journal took.",
+            registry=None,
+            buckets=COMMIT_SECONDS,
+        )
+        self.changes = 0
+        """Changes that are on disk."""
 
     def answered(self, grid: Grid, peer: Peer, asked: m.Message, said: m.Message) -> None:
         """A request of a session was answered by ``said``, and what it changed is on disk."""
@@ -107,6 +118,11 @@ class Watcher:
         if self._audit is not None:
             by = audit.actor(grid, peer.who, peer.credential, peer.address, peer.session)
             self._audit.put(audit.of_upload(by, data, self._clock()))
+
+    def committed(self, seconds: float, changes: int) -> None:
+        """So many changes are on disk. Called in the journal's thread."""
+        self.commits.observe(seconds)
+        self.changes += changes
 
     def has_served(self, line: access.Line) -> None:
         """An HTTP request was answered."""

@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import socket
+import sqlite3
 import ssl
 import urllib.error
 import urllib.request
@@ -16,10 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as prometheus
 
 from desktopgrid.client.grid import Grid
 from desktopgrid.model.errors import AccessDenied, UnknownObject
-from desktopgrid.model.objects import ANY_PLATFORM, Description
+from desktopgrid.model.objects import ANY_PLATFORM, Description, new_uid
+from desktopgrid.wire import messages as m
 from tests.system.bystander import SQUARE
 from tests.system.processes import SERVER, ServerUnderTest, a_grid, run, until
 from tests.unit.server.test_access_log import CLF, records
@@ -181,3 +185,83 @@ def test_no_audit_log_is_written_where_none_is_wanted(tmp_path):
         server.client().send_bag("session", "tuesday")
         server.stop()
         assert [path.name for path in server.home.logs.iterdir()] == ["access.log"]
+
+
+# --- Prometheus, health, readiness ----------------------------------------------------------------
+
+
+def samples(server: ServerUnderTest, form: str = "text/plain") -> dict[tuple[str, ...], float]:
+    """What Prometheus' own reader makes of /metrics: name, then the labels' values in order."""
+    status, text = get(server, "/metrics", Accept=form)
+    assert status == 200, text
+    read = openmetrics if "openmetrics" in form else prometheus
+    return {
+        (sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value
+        for family in read(text)
+        for sample in family.samples
+    }
+
+
+@pytest.mark.parametrize("form", ["text/plain", "application/openmetrics-text; version=1.0.0"])
+def test_prometheus_reads_what_the_grid_did(server, form):
+    grid = works_done(server, 3)
+    with pytest.raises(UnknownObject):
+        grid.why("no-such-work")
+    found = samples(server, form)
+    assert found["glidebridge_ready",] == 1
+    assert found["glidebridge_requests_total", "done", "submit"] == 1
+    assert found["glidebridge_requests_total", "unknown-object", "why"] == 1
+    assert found["glidebridge_works_submitted_total",] == 3
+    assert found["glidebridge_works_ended_total", "completed"] == 3
+    assert found["glidebridge_works", "WAITING"] == 0
+    assert found["glidebridge_hosts", "desktop", "connected"] == 1
+    assert found["glidebridge_cores",] == 2
+    assert found["glidebridge_sessions", "client", "connected"] == 1
+    assert found["glidebridge_sessions", "worker", "connected"] == 1
+    assert found["glidebridge_journal_commit_seconds_count",] > 1
+    assert found["glidebridge_journal_changes_total",] > 9
+    assert found["glidebridge_bytes_total", "in", "http"] == len(SQUARE)
+    assert found["glidebridge_bytes_total", "out", "session"] > 100
+    assert found["glidebridge_log_lines_dropped_total", "audit.log"] == 0
+    assert found["process_open_fds",] > 5
+    assert found["process_start_time_seconds",] > 1e9
+
+
+def test_works_that_wait_are_counted_by_what_they_wait_for(server):
+    grid = server.client()
+    grid.send_application("square", SQUARE, ANY_PLATFORM)
+    data = new_uid()
+    grid.session.ask(m.SendData(data, "late", "0" * 64, 10))
+    grid.sweep(Description("square"), [[str(n)] for n in range(5)])
+    grid.submit(Description("square", stdin=data))
+    found = samples(server)
+    assert found["glidebridge_works", "WAITING"] == 5
+    assert found["glidebridge_works", "DATAREQUEST"] == 1
+    assert found["glidebridge_works", "RUNNING"] == 0
+
+
+def test_only_who_may_watch_reads_metrics(tmp_path):
+    with a_grid(tmp_path, watching__watch_from="192.0.2.0/24") as server:
+        status, text = get(server, "/metrics")
+        assert (status, json.loads(text)["code"]) == (403, "access-denied")
+        assert get(server, "/v1/health") == (200, '{"status": "alive"}')
+        assert get(server, "/v1/ready") == (200, '{"status": "ready"}')
+
+
+def test_a_server_whose_database_takes_nothing_is_alive_and_not_ready(server):
+    ours = sqlite3.connect(server.home.database, timeout=30, isolation_level=None)
+    ours.execute("CREATE TRIGGER full BEFORE INSERT ON bags BEGIN SELECT RAISE(FAIL, 'x'); END")
+    ours.execute("CREATE TRIGGER lost BEFORE UPDATE ON shards BEGIN SELECT RAISE(FAIL, 'y'); END")
+    server.client().session.post(m.SendGroup("bag", "group", "tuesday"))
+
+    def reason() -> str:
+        status, text = get(server, "/v1/ready")
+        return str(json.loads(text)["reason"]) if status == 503 else ""
+
+    assert "cannot store anything" in until(reason, "it is not ready")
+    assert get(server, "/v1/health")[0] == 200
+    assert samples(server)["glidebridge_ready",] == 0
+    ours.execute("DROP TRIGGER full")
+    ours.execute("DROP TRIGGER lost")
+    ours.close()
+    until(lambda: get(server, "/v1/ready")[0] == 200, "it is ready again")

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from desktopgrid.model.errors import GridError
-from desktopgrid.server.listeners import asking, files, link, login, openapi, poll
+from desktopgrid.server.config import WatchingSection
+from desktopgrid.server.listeners import asking, files, link, login, openapi, poll, watching
 from desktopgrid.server.listeners.service import Service
 from desktopgrid.server.storage import Store
 from desktopgrid.server.watching import status_of
@@ -19,7 +20,7 @@ HEADERS = {
 }
 """What HTTP asks to be said beside a status (RFC 9110)."""
 
-LASTING = frozenset(("/v1/link", "/v1/poll", "/v1/status"))
+LASTING = frozenset(("/v1/link", "/v1/poll", "/v1/status", "/v1/health", "/v1/ready", "/metrics"))
 """What a server that stops does not wait for: it would never end, or harm nobody."""
 
 
@@ -54,7 +55,7 @@ async def answer_errors(
         return refusal(error.status, "http", error.reason, {"Allow": allow} if allow else None)
 
 
-def build(service: Service, store: Store) -> web.Application:
+def build(service: Service, store: Store, settings: WatchingSection) -> web.Application:
     """The application behind the port."""
     app = web.Application(middlewares=[answer_errors], client_max_size=MAX_FRAME + 1)
     app["service"] = service
@@ -76,4 +77,5 @@ def build(service: Service, store: Store) -> web.Application:
             web.get("/v1/works/{work}/outputs/{name:.+}", files.get_output),
         ]
     )
+    watching.open_doors(app, service, settings)
     return app

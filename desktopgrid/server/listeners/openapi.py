@@ -72,7 +72,7 @@ def document() -> Object:
             "version": str(m.VERSIONS[0]),
             "description": "The doors of a grid's server; docs/protocol.md says more.",
         },
-        "paths": {**paths, **_without_identity(), **_files(), **_poll()},
+        "paths": {**paths, **_without_identity(), **_watching(), **_files(), **_poll()},
         "components": {
             "schemas": components,
             "securitySchemes": {
@@ -166,6 +166,34 @@ def _without_identity() -> Object:
                     "200": _answer("It serves.", named("Status")),
                     **_refusals(405),
                 },
+            }
+        },
+    }
+
+
+def _watching() -> Object:
+    status = _answer("It does.", {"type": "object", "properties": {"status": {"type": "string"}}})
+    text = {"description": "The samples.", "content": {"text/plain": {"schema": {}}}}
+    return {
+        "/v1/health": {
+            "get": {
+                "operationId": "health",
+                "summary": "Whether the server lives.",
+                "responses": {"200": status, **_refusals(405)},
+            }
+        },
+        "/v1/ready": {
+            "get": {
+                "operationId": "ready",
+                "summary": "Whether the server can store things.",
+                "responses": {"200": status, **_refusals(405)},
+            }
+        },
+        "/metrics": {
+            "get": {
+                "operationId": "metrics",
+                "summary": "Samples for Prometheus, for who may watch.",
+                "responses": {"200": text, **_refusals(403, 405)},
             }
         },
     }

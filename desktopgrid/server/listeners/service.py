@@ -11,6 +11,7 @@ import asyncio
 import gc
 import logging
 import socket
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -61,6 +62,8 @@ M = TypeVar("M", bound=m.Message)
 SHARD = 0
 RECOVERY_PAUSE = 1.0
 """Seconds between attempts to open the database again after a failed commit."""
+LONGEST_COMMIT = 10.0
+"""Seconds after which a database that does not finish a commit is said not to be well."""
 HOSTS_A_JUDGEMENT = 1000
 
 
@@ -109,6 +112,14 @@ class Service:
             raise Unavailable(self._trouble)
         return self._core
 
+    def check_ready(self) -> None:
+        """Raises Unavailable, with the reason, while the server cannot store anything."""
+        if self._is_leaving:
+            raise Unavailable("the server is stopping")
+        waits = self.core.journal.writing_for
+        if waits > LONGEST_COMMIT:
+            raise Unavailable(f"the database has been at a commit for {waits:.0f} s")
+
     # --- life -------------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -147,8 +158,10 @@ class Service:
         writer = self._writer = self.engine.connect()
 
         def write(changes: list[Change]) -> None:
+            started_at = time.monotonic()
             with database.transaction(writer):
                 records.record(writer, shard, changes)
+            self.watcher.committed(time.monotonic() - started_at, len(changes))
 
         journal = Journal(
             write,  # type: ignore[arg-type]

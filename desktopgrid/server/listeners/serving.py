@@ -135,7 +135,7 @@ async def _serve(home: Home, on_ready: Callable[[str], None]) -> int:
         await service.start()
         service.spawn(sweep(service, store))
         runner = web.AppRunner(
-            build(service, store),
+            build(service, store, home.config.watching),
             access_log=logger,
             access_log_class=access_logger(watcher),
             handle_signals=False,

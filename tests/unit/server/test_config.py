@@ -74,6 +74,8 @@ def test_the_log_has_four_levels(tmp_path, level):
         ("[server]\nalive_period = 0 s\n", "alive_period must be between"),
         ("[server]\nlog_level = loud\n", "one of debug, info, warn, error"),
         ("[limits]\nmax_works = -1\n", "max_works must not be negative"),
+        ("[watching]\nwatch_from = here\n", r"\[watching\] watch_from: 'here' does not appear"),
+        ("[watching]\nlog_mib = 0\n", "log_mib must be at least 1"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(tmp_path, text, sentence):
