@@ -13,11 +13,12 @@ from typing import Any
 
 import click
 
-from desktopgrid.client.cli import version
+from desktopgrid.client.commands.completion import completion
 from desktopgrid.client.commands.shell import Command, Shell, common_options
 from desktopgrid.client.commands.types import Span
 from desktopgrid.client.grid import Grid
 from desktopgrid.client.pilots import PilotRecord, RecordedPilot
+from desktopgrid.model.version import VERSION
 from pilot import bundle as packing
 from pilot.factory.explanation import explain
 from pilot.factory.provision import submit_pilots
@@ -82,7 +83,7 @@ class PilotCommand(Command):
     params=pilot_options(),
     epilog="First: pilot submit --site NAME -n 2. Then: pilot status, xw hosts, pilot remove.",
 )
-@click.version_option(version(), prog_name="pilot")
+@click.version_option(VERSION, prog_name="pilot")
 def pilot() -> None:
     """Submit pilots to sites, and follow them."""
 
@@ -241,6 +242,9 @@ def _named(shell: PilotShell, stamps: Sequence[str], site: str | None) -> list[s
     if not stamps and site is None:
         raise click.UsageError("name pilots by their stamps, or a site by --site")
     return list(shell.names(stamps))
+
+
+pilot.add_command(completion)
 
 
 def main() -> None:

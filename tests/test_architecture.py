@@ -44,7 +44,7 @@ ARROWS: dict[str, set[str]] = {
     "pilot.ce": {"condor", "jdl", "desktopgrid.model"},
     "pilot.factory": {"pilot.ce", "pilot.bundle", "desktopgrid.client", "desktopgrid.model"},
     "pilot.bundle": set(),
-    "pilot.cli": {"pilot.factory", "pilot.bundle", "desktopgrid.client"},
+    "pilot.cli": {"pilot.factory", "pilot.bundle", "desktopgrid.client", "desktopgrid.model"},
     "bridge": {"pilot.factory", "desktopgrid.client", "condor", "jdl", "desktopgrid.model"},
     "cod": {"cod", "desktopgrid.client", "condor", "desktopgrid.model"},
     "cod.claim": {"cod.lease", "cod.slot"},

@@ -7,20 +7,22 @@ work that was waited for failed; 2: the command line is wrong.
 from __future__ import annotations
 
 import logging
-from importlib import metadata
 
 import click
 
-from desktopgrid.client.commands import identity, insert, lists, people, result, submit, works
+from desktopgrid.client.commands import (
+    completion,
+    doctor,
+    identity,
+    insert,
+    lists,
+    people,
+    result,
+    submit,
+    works,
+)
 from desktopgrid.client.commands.shell import Shell, common_options
-
-
-def version() -> str:
-    """What was installed; from a checkout nothing was."""
-    try:
-        return metadata.version("glidebridge")
-    except metadata.PackageNotFoundError:
-        return "of a checkout"
+from desktopgrid.model.version import VERSION
 
 
 @click.group(
@@ -29,7 +31,7 @@ def version() -> str:
     epilog="First: xw login --server https://HOST:PORT --ca FILE LOGIN. Then: xw apps, xw submit,"
     " xw wait, xw result.",
 )
-@click.version_option(version(), prog_name="xw")
+@click.version_option(VERSION, prog_name="xw")
 @click.pass_context
 def xw(context: click.Context) -> None:
     """Submit works to a desktop grid, and follow them."""
@@ -65,6 +67,8 @@ for command in (
     insert.sendgroup,
     insert.chmod,
     insert.rm,
+    doctor.doctor,
+    completion.completion,
 ):
     xw.add_command(command)
 

@@ -210,11 +210,18 @@ def content_of(session: GridSession, result: Result, name: str, limit: int = 64 
 
 
 def fetch(
-    session: GridSession, result: Result, directory: Path, *, overrides: bool = False
+    session: GridSession,
+    result: Result,
+    directory: Path,
+    *,
+    overrides: bool = False,
+    progress: OnBytes | None = None,
 ) -> list[Path]:
     """Write standard output, standard error and outputs of a work below ``directory``: the files
-    that were written.
+    that were written. ``progress`` hears how many bytes of it are here by now.
     """
+    report = progress or (lambda moved: None)
+    here = 0
     targets = [(output, place_of(output.name, directory)) for output in result.outputs]
     written = []
     directory.mkdir(parents=True, exist_ok=True)
@@ -228,8 +235,13 @@ def fetch(
         if overrides or not os.path.lexists(path):
             _make_parents(path, directory)
             session.transfers.get(
-                _address(result.work, output), path, output.sha256, output.size, lambda moved: None
+                _address(result.work, output),
+                path,
+                output.sha256,
+                output.size,
+                lambda moved, before=here: report(before + moved),  # type: ignore[misc]
             )
+            here += output.size
             written.append(path)
     return written
 

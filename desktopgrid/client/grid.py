@@ -209,9 +209,18 @@ class Grid:
         """One output of a work; ``stdout`` and ``stderr`` are two of them."""
         return files.content_of(self.session, result, name)
 
-    def fetch(self, result: Result, directory: Path, *, overrides: bool = False) -> list[Path]:
-        """Write all that a work left behind below ``directory``: the files that were written."""
-        return files.fetch(self.session, result, directory, overrides=overrides)
+    def fetch(
+        self,
+        result: Result,
+        directory: Path,
+        *,
+        overrides: bool = False,
+        progress: OnBytes | None = None,
+    ) -> list[Path]:
+        """Write all that a work left behind below ``directory``: the files that were written.
+        ``progress`` hears how many bytes are here by now.
+        """
+        return files.fetch(self.session, result, directory, overrides=overrides, progress=progress)
 
     # Questions
 

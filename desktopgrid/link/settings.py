@@ -68,15 +68,7 @@ class GridSection:
         The token is kept in ``kept`` and is asked for anew when ``file`` is newer. Raises
         ConfigurationError where the file does not say enough, NotAuthenticated, or Unavailable.
         """
-        for name, value in (
-            ("dispatcher.servers", self.servers),
-            ("path.certfile", self.certificate != Path()),
-            ("login", self.login),
-            ("password", self.password),
-        ):
-            if not value:
-                raise ConfigurationError(str(file), 1, f"{name} is missing, {WHY[name]}")
-        ca = self._certificate(file)
+        ca = self.checked(file)
         with contextlib.suppress(OSError):
             if kept.stat().st_mtime >= file.stat().st_mtime:
                 return self.applied_to(Identity.read(kept), file)
@@ -91,6 +83,20 @@ class GridSection:
         with contextlib.suppress(OSError):
             found.write(kept)
         return found
+
+    def checked(self, file: Path) -> str:
+        """The certificate (PEM) by which the servers are known; raises ConfigurationError where
+        ``file`` does not say all that a login needs.
+        """
+        for name, value in (
+            ("dispatcher.servers", self.servers),
+            ("path.certfile", self.certificate != Path()),
+            ("login", self.login),
+            ("password", self.password),
+        ):
+            if not value:
+                raise ConfigurationError(str(file), 1, f"{name} is missing, {WHY[name]}")
+        return self._certificate(file)
 
     def _certificate(self, file: Path) -> str:
         path = self.certificate.expanduser()

@@ -320,6 +320,22 @@ def passwd(directory: Path, login: str) -> None:
     click.echo(f"{login} logs in by the new password.")
 
 
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes SHELL complete the words of this command.
+
+    \b
+      eval "$(xwserver completion bash)"            in ~/.bashrc
+      eval "$(xwserver completion zsh)"             in ~/.zshrc
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None  # noqa: S101 - click knows these three
+    click.echo(kind(main, {}, "xwserver", "_XWSERVER_COMPLETE").source())
+
+
 main.add_command(watching_cli.audit)
 
 

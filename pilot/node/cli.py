@@ -23,6 +23,7 @@ from typing import Any, Callable, Optional
 from desktopgrid.link.identity import Identity
 from desktopgrid.link.session import Link
 from desktopgrid.model.errors import ConfigurationError, GridError
+from desktopgrid.model.version import VERSION
 from desktopgrid.wire import messages as m
 from pilot.node import config, facts, processes
 from pilot.node.agent import REFUSED, Agent, Host
@@ -35,7 +36,6 @@ from pilot.node.worker import Policy
 
 logger = logging.getLogger(__name__)
 
-VERSION = "0.1.0"
 PROGRAM = "xwworker"
 SOFTWARE = f"glidebridge {VERSION}"
 FAILED, WRONG = 1, 2

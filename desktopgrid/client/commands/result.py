@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from desktopgrid.client.commands.shell import Command, Shell, pass_shell
+from desktopgrid.client.connection import OnBytes
 from desktopgrid.client.files import pack
 from desktopgrid.client.grid import Grid
+from desktopgrid.client.progress import Progress, in_mib
 from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.lifecycle import FINAL_WORKS
 from desktopgrid.model.objects import UID, Result
@@ -68,7 +71,8 @@ def result(
                 if to_stdout:
                     sys.stdout.buffer.write(grid.content(got, "stdout"))
                 else:
-                    place = _bring(grid, got, directory, archive, override)
+                    on_bytes = partial(_show_bytes, progress, len(rows))
+                    place = _bring(grid, got, directory, archive, override, on_bytes)
             except BadRequest as error:
                 refused[got.work] = str(error)
             row = {"work": got.work, "status": got.status.value, "exit_code": got.exit_code}
@@ -94,18 +98,25 @@ def _ended(grid: Grid) -> Iterator[UID]:
         yield str(row["uid"])
 
 
-def _bring(grid: Grid, got: Result, directory: Path, archive: str, override: bool) -> Path:
+def _show_bytes(progress: Progress, done: int, moved: int) -> None:
+    """How far the work is that comes after those which are ``done``."""
+    progress.show(done, f"the next one: {in_mib(moved)}")
+
+
+def _bring(
+    grid: Grid, got: Result, directory: Path, archive: str, override: bool, on_bytes: OnBytes
+) -> Path:
     """Fetch a result into ``directory``; the directory or the zip that it is in."""
     place, packed = directory / got.work, directory / f"{got.work}.zip"
     is_to_be_packed = archive != "none" and (override or not packed.exists())
     if archive != "only":
-        grid.fetch(got, place, overrides=override)
+        grid.fetch(got, place, overrides=override, progress=on_bytes)
         if is_to_be_packed:
             pack(place, packed)
         return place
     if is_to_be_packed:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{got.work}-", dir=directory) as fresh:
-            grid.fetch(got, Path(fresh))
+            grid.fetch(got, Path(fresh), progress=on_bytes)
             pack(Path(fresh), packed)
     return packed

@@ -20,6 +20,11 @@ from desktopgrid.model.errors import GridError
 
 logger = logging.getLogger(__name__)
 
+COMPLETION_PATIENCE = 2.0
+"""Seconds that somebody at a terminal waits for words to choose from."""
+
+NAMES_OFFERED = 50
+
 
 class Shell:
     """One run of `xw`: the identity named, the output, and the grid once it is asked for."""
@@ -197,5 +202,29 @@ class Command(click.Command):
             shell.close()
 
 
-NAMES = click.argument("names", nargs=-1, required=True, metavar="UID...")
+Words = Callable[[click.Context, click.Parameter, str], list[str]]
+
+
+def names_of(kind: str, field: str = "uid") -> Words:
+    """Offers the names of objects of the grid to a shell that completes a word; none where the grid
+    does not answer at once.
+    """
+
+    def words(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+        shell = context.ensure_object(Shell)
+        shell.patience = COMPLETION_PATIENCE
+        try:
+            rows = list(shell.grid.objects(kind, limit=NAMES_OFFERED))
+        except (GridError, OSError):
+            return []
+        finally:
+            shell.close()
+        return [name for row in rows if (name := str(row[field])).startswith(incomplete)]
+
+    return words
+
+
+NAMES = click.argument(
+    "names", nargs=-1, required=True, metavar="UID...", shell_complete=names_of("works")
+)
 """Works or submissions; ``-`` for those on standard input."""

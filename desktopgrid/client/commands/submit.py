@@ -11,11 +11,12 @@ from typing import Any
 
 import click
 
-from desktopgrid.client.commands.shell import Command, Shell, pass_shell
+from desktopgrid.client.commands.shell import Command, Shell, names_of, pass_shell
 from desktopgrid.client.commands.types import Mebibytes, Pair, Span, path_of
 from desktopgrid.client.commands.works import conclude, follow
 from desktopgrid.client.files import environment_of
-from desktopgrid.client.grid import Grid, Submitted
+from desktopgrid.client.grid import Submitted
+from desktopgrid.client.progress import in_mib
 from desktopgrid.client.replies import rights_of
 from desktopgrid.client.sweep import Axis, BadSweep, axis_of, expand, size_of
 from desktopgrid.model.objects import UID, Description
@@ -37,8 +38,8 @@ class _Sender:
     is.
     """
 
-    def __init__(self, grid: Grid, application: str) -> None:
-        self._grid, self._application = grid, application
+    def __init__(self, shell: Shell, application: str) -> None:
+        self._shell, self._grid, self._application = shell, shell.grid, application
         self._rights: int | None = None
         self._sent: dict[Path, UID] = {}
 
@@ -74,14 +75,18 @@ class _Sender:
             rows = list(self._grid.objects("apps", name=self._application))
             rows += self._grid.objects("apps", (self._application,)) if not rows else []
             self._rights = rights_of(rows[0]) if rows else PUBLIC
-        return self._grid.send_data(content, name, rights=self._rights).uid
+        size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        with self._shell.progress(name, size, in_mib) as progress:
+            return self._grid.send_data(
+                content, name, rights=self._rights, progress=progress.show
+            ).uid
 
 
 @click.command(
     cls=Command,
     epilog=EXAMPLES,
 )
-@click.argument("application")
+@click.argument("application", shell_complete=names_of("apps", "name"))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGUMENT...]")
 @click.option(
     "--range",
@@ -181,7 +186,7 @@ def submit(
         plan = _plan(arguments, axes, file_list)
     except BadSweep as error:
         raise click.UsageError(str(error)) from None
-    sender = _Sender(shell.grid, application)
+    sender = _Sender(shell, application)
     description = Description(
         application,
         stdin=sender.data(stdin) if stdin else None,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
+from typing import Any, TypeVar
 
 import click
 
 from desktopgrid.client.arrivals import Arrivals
-from desktopgrid.client.commands.shell import NAMES, Command, Shell, pass_shell
+from desktopgrid.client.commands.shell import NAMES, Command, Shell, names_of, pass_shell
 from desktopgrid.client.commands.types import Pair, Span
-from desktopgrid.model.lifecycle import WorkStatus
+from desktopgrid.model.lifecycle import TaskStatus, WorkStatus
 from desktopgrid.model.objects import Result
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 RESULT_COLUMNS = ("work", "status", "exit_code", "host", "reason")
 
@@ -65,14 +68,25 @@ def conclude(shell: Shell, results: Sequence[Result]) -> None:
         click.get_current_context().exit(1)
 
 
+def statuses(kind: type[Enum]) -> Callable[[F], F]:
+    """The option that narrows a list to some statuses of a kind."""
+    return click.option(
+        "--status",
+        multiple=True,
+        type=click.Choice([each.value for each in kind], case_sensitive=False),
+        help="Only those of this status; may be given more than once.",
+    )
+
+
 @click.command(cls=Command)
 @click.argument("names", nargs=-1, metavar="[UID...]")
 @click.option(
     "--where",
     multiple=True,
     type=Pair(),
-    help="Only those with this field, such as status=RUNNING.",
+    help="Only those with this field, such as label=night.",
 )
+@statuses(WorkStatus)
 @click.option("--session", help="Only those of this session.")
 @click.option("--group", help="Only those of this group.")
 @click.option(
@@ -83,6 +97,7 @@ def works(
     shell: Shell,
     names: tuple[str, ...],
     where: tuple[tuple[str, str], ...],
+    status: tuple[str, ...],
     session: str | None,
     group: str | None,
     limit: int,
@@ -92,6 +107,7 @@ def works(
     All that you may see, or those named by their UID or their submission's.
     """
     fields: dict[str, Any] = dict(where)
+    fields |= {"status": list(status)} if status else {}
     fields |= {"session": session} if session else {}
     fields |= {"group": group} if group else {}
     rows = list(shell.grid.objects("works", list(shell.names(names)), limit, **fields))
@@ -101,19 +117,22 @@ def works(
 
 @click.command(cls=Command)
 @click.argument("names", nargs=-1, metavar="[WORK...]")
+@statuses(TaskStatus)
 @click.option(
     "--limit", type=click.IntRange(1), default=1_000, show_default=True, help="At most so many."
 )
 @pass_shell
-def tasks(shell: Shell, names: tuple[str, ...], limit: int) -> None:
+def tasks(shell: Shell, names: tuple[str, ...], status: tuple[str, ...], limit: int) -> None:
     """List tasks, the executions of works.
 
     All that you may see, or those of the works or submissions named.
     """
     wanted = list(shell.names(names))
-    rows = list(shell.grid.objects("tasks", wanted, limit))
+    fields = {"status": list(status)} if status else {}
+    rows = list(shell.grid.objects("tasks", wanted, limit, **fields))
     if wanted and not rows:
-        rows = list(shell.grid.objects("tasks", list(shell.grid.works_of(wanted)), limit))
+        works = list(shell.grid.works_of(wanted))
+        rows = list(shell.grid.objects("tasks", works, limit, **fields))
     columns = ("uid", "status", "host", "exit_code", "wall", "started_at", "ended_at", "reason")
     shell.output.rows("task", rows, columns)
 
@@ -147,7 +166,7 @@ def wait(shell: Shell, names: tuple[str, ...], timeout: int | None) -> None:
 
 
 @click.command(cls=Command)
-@click.argument("uid")
+@click.argument("uid", shell_complete=names_of("works"))
 @pass_shell
 def why(shell: Shell, uid: str) -> None:
     """Say why a work, or a pilot, is where it is."""

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from desktopgrid.model.errors import BadRequest, NotAuthenticated
 from desktopgrid.model.objects import Credential, new_uid
+from desktopgrid.model.version import VERSION
 from desktopgrid.server.listeners.clock import utc_now
 from desktopgrid.server.listeners.watching import USER
 from desktopgrid.server.users import save_credential
@@ -48,6 +49,7 @@ class Status(msgspec.Struct):
 
     status: str
     server: str
+    version: str
     incarnation: int
     open_works: int
     hosts: int
@@ -97,6 +99,7 @@ async def status(request: web.Request) -> web.Response:
         Status(
             status="serving",
             server=service.name,
+            version=VERSION,
             incarnation=grid.incarnation,
             open_works=len(grid.works),
             hosts=len(grid.scheduler.hosts),

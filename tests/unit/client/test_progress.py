@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from desktopgrid.client.cli import xw
+from desktopgrid.client.commands.shell import Shell
+from desktopgrid.client.fake import FakeGrid
 from desktopgrid.client.progress import Progress, in_mib
+from desktopgrid.model.objects import Description
 
 
 class Terminal(io.StringIO):
@@ -71,3 +78,66 @@ def test_a_bar_fits_the_terminal(columns: int) -> None:
 
 def test_bytes_are_told_in_mebibytes() -> None:
     assert in_mib(5 << 20) == "5.0 MiB"
+
+
+@pytest.fixture
+def shown_bars(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What bars there were, each with the last thing it showed."""
+    ended: list[str] = []
+
+    def leave(bar: Progress, *_: object) -> None:
+        ended.append(bar.line(0).partition("  ")[0])
+
+    monkeypatch.setattr(Progress, "__exit__", leave)
+    return ended
+
+
+def test_uploads_waits_and_downloads_have_a_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown_bars: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fake = FakeGrid(tmp_path / "grid")
+    (tmp_path / "big.sh").write_text("#!/bin/sh\nhead -c 3145728 /dev/zero > big\n")
+    (tmp_path / "in.txt").write_bytes(b"x" * (2 << 20))
+
+    def run(*words: str) -> str:
+        done = CliRunner().invoke(xw, words, obj=Shell(lambda path, patience: fake.open()))
+        assert done.exit_code == 0, done.stderr
+        return done.stdout.strip()
+
+    run("sendapp", "big", "big.sh")
+    run("senddata", "in.txt")
+    work = run("submit", "big", "--stdin", "in.txt")
+    run("wait", work)
+    run("result", work)
+    assert shown_bars == [
+        "big.sh: 0.0 MiB/0.0 MiB",
+        "in.txt: 2.0 MiB/2.0 MiB",
+        "in.txt: 0.0 MiB/2.0 MiB",  # the grid had it already
+        "works: 1/1",
+        "results: 1/1",
+    ]
+
+
+def test_a_download_shows_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    fake, notes = FakeGrid(tmp_path / "grid"), []
+    (tmp_path / "two.sh").write_text(
+        "#!/bin/sh\nhead -c 1048576 /dev/zero > a\nhead -c 1048576 /dev/zero > b\n"
+    )
+    with fake.open() as grid:
+        grid.send_application("two", tmp_path / "two.sh")
+        work = grid.run(Description("two"), timeout=20).work
+    monkeypatch.setattr(Progress, "show", lambda bar, done, note="": notes.append(note))
+    shell = Shell(lambda path, patience: fake.open())
+    assert CliRunner().invoke(xw, ["result", work], obj=shell).exit_code == 0
+    assert notes == ["the next one: 1.0 MiB", "the next one: 2.0 MiB", ""]
+
+
+def test_who_wants_quiet_sees_no_bar(tmp_path: Path) -> None:
+    shell = Shell()
+    shell.output.is_quiet = True
+    with shell.progress("works", 10) as progress:
+        progress.show(10)
+        progress._write()
+    assert progress._stream is not sys.stderr
