@@ -337,6 +337,7 @@ def completion(shell: str) -> None:
 
 
 main.add_command(watching_cli.audit)
+main.add_command(watching_cli.ganglia)
 
 
 if __name__ == "__main__":

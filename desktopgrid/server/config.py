@@ -20,6 +20,8 @@ from desktopgrid.model.configuration import Configuration
 from desktopgrid.model.manual import in_our_words
 from desktopgrid.server.manual import DEFAULT_PORT, MANUAL
 
+GANGLIA_PORT = 8694
+"""Where the XWHEP manual has the source for Ganglia (6)."""
 DEFAULT_DATABASE = "xtremweb"
 """The name of the database where only its user, password or host is given (manual, 7.1.1)."""
 
@@ -125,10 +127,14 @@ class WatchingSection:
     access_log: bool = True
     audit_log: bool = True
     watch_from: tuple[str, ...] = ("127.0.0.1", "::1")
+    ganglia_address: str = "127.0.0.1"
+    ganglia_port: int = 0
 
     def __post_init__(self) -> None:
         if self.log_mib < 1 or self.logs_kept < 0:
             raise ValueError("log_mib must be at least 1, logs_kept not negative")
+        if not 0 <= self.ganglia_port <= 65535:
+            raise ValueError("ganglia_port must be between 0 and 65535")
         for network in self.watch_from:
             try:
                 ip_network(network)

@@ -92,17 +92,36 @@ def size_of(path: Path) -> int:
 
 def _asked(home: Home, address: str) -> tuple[str, str]:
     """What the server at ``address`` says of itself, and why if it is not well."""
-    trust = ssl.create_default_context(cafile=str(home.ca_certificate))
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
-    )
     try:
-        with opener.open(f"{address}/v1/status", timeout=ANSWER_WITHIN) as answer:
-            return SERVING if json.load(answer)["status"] == SERVING else TROUBLED, ""
+        answer = json.loads(_get(home, f"{address}/v1/status"))
+        return SERVING if answer["status"] == SERVING else TROUBLED, ""
     except urllib.error.HTTPError as error:
         return TROUBLED, _reason(error)
     except (OSError, ValueError, KeyError) as error:
         return TROUBLED, f"{address} does not answer: {error}"
+
+
+def _get(home: Home, url: str) -> bytes:
+    trust = ssl.create_default_context(cafile=str(home.ca_certificate))
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
+    )
+    with opener.open(url, timeout=ANSWER_WITHIN) as answer:
+        return bytes(answer.read())
+
+
+def asked(home: Home, path: str) -> bytes:
+    """What the grid's server answers at ``path``; raises Unavailable, with its reason if it gave
+    one.
+    """
+    try:
+        return _get(home, home.address_file.read_text().strip() + path)
+    except FileNotFoundError:
+        raise Unavailable("no server runs") from None
+    except urllib.error.HTTPError as error:
+        raise Unavailable(_reason(error)) from None
+    except (OSError, ValueError) as error:
+        raise Unavailable(f"it does not answer: {error}") from None
 
 
 def _reason(error: urllib.error.HTTPError) -> str:

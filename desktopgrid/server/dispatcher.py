@@ -18,9 +18,12 @@ from desktopgrid.model.objects import Task
 from desktopgrid.server import changes as c
 from desktopgrid.server.hosts import host_left
 from desktopgrid.server.scheduler import HostState
-from desktopgrid.server.state import Grid, Outcome, clean, work_row
+from desktopgrid.server.state import Grid, Outcome, bounded, clean, work_row
 from desktopgrid.server.tasks import conclude, end_task, fill, lose, offer, requeue
 from desktopgrid.wire import messages as m
+
+MOST_LOAD = 1e6
+"""Beyond which nobody believes a load average."""
 
 
 def _own_task(grid: Grid, state: HostState, uid: str, epoch: int) -> Task | None:
@@ -177,7 +180,8 @@ def on_registered(
 
 def on_alive(grid: Grid, state: HostState, said: m.Alive, now: datetime, out: Outcome) -> None:
     """A worker lives. Its lease was renewed by whoever heard it; room may have come with time."""
-    state.load, state.free_disk_mib = said.load, said.free_disk_mib
+    state.load = min(max(0.0, said.load), MOST_LOAD)
+    state.free_disk_mib = max(0, bounded(said.free_disk_mib))
     fill(grid, state, now, out)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from desktopgrid.model.configuration import timedelta_of
+from desktopgrid.server.config import GANGLIA_PORT
 from desktopgrid.server.home import Home
 
 if TYPE_CHECKING:
@@ -92,3 +94,24 @@ def sentence(record: Record) -> str:
     told += [f"from {record.address}"] if record.address else []
     at = f"{record.at:%Y-%m-%d %H:%M:%S}"
     return f"{at}  {record.user:12} {record.verb:12} {outcome:14} {objects}  {' '.join(told)}"
+
+
+@click.command()
+@click.option("--address", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=GANGLIA_PORT, show_default=True)
+@click.pass_obj
+def ganglia(directory: Path, address: str, port: int) -> None:
+    """Serve the grid to Ganglia's gmetad, in gmond's place, until SIGTERM or Ctrl-C.
+
+    In gmetad.conf: data_source "XWHEP" localhost:8694. It asks the grid's server, and goes on while
+    that is down.
+    """
+    from desktopgrid.server.ganglia_service import serve
+
+    home = Home.open(directory)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+
+    def tell(port: int) -> None:
+        click.echo(f"Ganglia's gmetad finds the grid at {address} port {port}.", err=True)
+
+    serve(home, address, port, tell)

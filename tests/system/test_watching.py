@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import socket
 import sqlite3
 import ssl
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -25,7 +28,7 @@ from desktopgrid.model.errors import AccessDenied, UnknownObject
 from desktopgrid.model.objects import ANY_PLATFORM, Description, new_uid
 from desktopgrid.wire import messages as m
 from tests.system.bystander import SQUARE
-from tests.system.processes import SERVER, ServerUnderTest, a_grid, run, until
+from tests.system.processes import SERVER, Process, ServerUnderTest, a_grid, a_port, run, until
 from tests.unit.server.test_access_log import CLF, records
 
 
@@ -265,3 +268,98 @@ def test_a_server_whose_database_takes_nothing_is_alive_and_not_ready(server):
     ours.execute("DROP TRIGGER lost")
     ours.close()
     until(lambda: get(server, "/v1/ready")[0] == 200, "it is ready again")
+
+
+# --- Ganglia --------------------------------------------------------------------------------------
+
+GMETAD = """
+data_source "XWHEP" 1 localhost:{port}
+gridname "test"
+rrd_rootdir "{rrds}"
+setuid off
+xml_port {xml}
+interactive_port {interactive}
+"""
+
+
+@contextlib.contextmanager
+def gmetad(ganglia: Path, directory: Path, port: int) -> Iterator[Path]:
+    """A real gmetad that polls `port` each second; where it keeps its databases."""
+    rrds = directory / "rrds"
+    rrds.mkdir()
+    configuration = directory / "gmetad.conf"
+    configuration.write_text(
+        GMETAD.format(port=port, rrds=rrds, xml=a_port(), interactive=a_port())
+    )
+    command = [str(ganglia / "sbin" / "gmetad"), "--conf", str(configuration), "--debug", "1"]
+    process = Process(command, directory / "gmetad.log", directory)
+    try:
+        yield rrds / "XWHEP"
+    finally:
+        process.kill()
+
+
+def last(ganglia: Path, rrd: Path) -> float | None:
+    """The value that a database was told last, as rrdtool reads it; None while there is none."""
+    done = subprocess.run(
+        [ganglia / "bin" / "rrdtool", "lastupdate", rrd], capture_output=True, text=True
+    )
+    value = done.stdout.split()[-1:] if done.returncode == 0 else []
+    return float(value[0]) if value and value[0] not in ("U", "sum") else None
+
+
+def waiting_works(server: ServerUnderTest) -> None:
+    """A worker with three cores and nothing to do; five works wait for something else."""
+    grid = server.client()
+    grid.send_application("square", SQUARE, ANY_PLATFORM)
+    server.worker("desk", slots=3)
+    until(lambda: grid.stats()["hosts"], "the worker is there")
+    grid.sweep(Description("square", cores=50), [[str(n)] for n in range(5)])
+
+
+@pytest.mark.feature("XW-MON-1")
+def test_a_gmetad_polls_the_server_into_its_databases(tmp_path, ganglia):
+    port = a_port()
+    with a_grid(tmp_path, watching__ganglia_port=str(port)) as server:
+        waiting_works(server)
+        machine = socket.gethostname().lower()
+        with gmetad(ganglia, tmp_path, port) as rrds:
+            for metric, value in (("works_waiting", 5), ("cpu_num", 3), ("hosts", 1), ("tasks", 0)):
+                rrd = rrds / machine / f"{metric}.rrd"
+                until(lambda rrd=rrd, value=value: last(ganglia, rrd) == value, f"{metric} {value}")
+            assert last(ganglia, rrds / machine / "disk_free.rrd") > 0
+            assert (rrds / "__SummaryInfo__" / "works_waiting.rrd").exists()
+        server.stop()
+
+
+@pytest.mark.feature("XW-MON-4")
+def test_the_ganglia_source_is_a_service_of_its_own(server, tmp_path, ganglia):
+    waiting_works(server)
+    port = a_port()
+    command = [sys.executable, "-c", SERVER, "--directory", str(server.place), "ganglia"]
+    source = Process([*command, "--port", str(port)], tmp_path / "source.log", tmp_path)
+    try:
+        until(lambda: "finds the grid" in source.log.read_text(), "the source is there")
+        machine = socket.gethostname().lower()
+        with gmetad(ganglia, tmp_path, port) as rrds:
+            rrd = rrds / machine / "works_waiting.rrd"
+            until(lambda: last(ganglia, rrd) == 5, "gmetad has the grid's numbers")
+        server.stop()
+        with socket.create_connection(("127.0.0.1", port)) as reader, reader.makefile("rb") as file:
+            text = file.read().decode()
+        assert "<CLUSTER" in text
+        assert "<HOST" not in text
+        assert source.stop() == 0
+        assert "no server runs" in source.log.read_text()
+        assert "Traceback" not in source.log.read_text()
+    finally:
+        source.kill()
+
+
+def test_who_may_not_watch_gets_nothing_from_the_ganglia_port(tmp_path):
+    port = a_port()
+    settings = {"watching__ganglia_port": str(port), "watching__watch_from": "192.0.2.7"}
+    with a_grid(tmp_path, **settings) as server:
+        with socket.create_connection(("127.0.0.1", port)) as reader:
+            assert reader.recv(100) == b""
+        assert get(server, "/v1/ganglia")[0] == 403

@@ -144,6 +144,8 @@ async def _serve(home: Home, on_ready: Callable[[str], None]) -> int:
         )
         await runner.setup()
         site, port = await _open_port(runner, home)
+        if home.config.watching.ganglia_port:
+            await runner.app["ganglia"].open()
         told = _listen_to_signals()
         address = f"https://localhost:{port}"
         write_private(home.address_file, address + "\n", mode=0o644)
@@ -152,6 +154,7 @@ async def _serve(home: Home, on_ready: Callable[[str], None]) -> int:
         logger.info("Stopping on %s", stop)
         home.address_file.unlink(missing_ok=True)
         await site.stop()
+        runner.app["ganglia"].close()
         await service.land(home.config.server.stop_patience.total_seconds())
         await service.stop()
         await runner.cleanup()

@@ -17,6 +17,7 @@ from desktopgrid.server.access import Line
 from desktopgrid.server.config import WatchingSection
 from desktopgrid.server.counting import look
 from desktopgrid.server.listeners.clock import utc_now
+from desktopgrid.server.listeners.ganglia import Source
 from desktopgrid.server.metrics import ServerLook, exposition
 from desktopgrid.server.watching import Watcher
 
@@ -48,6 +49,13 @@ async def metrics(request: web.Request) -> web.Response:
     return web.Response(body=text, headers={"Content-Type": content_type})
 
 
+async def ganglia(request: web.Request) -> web.Response:
+    """The XML that a gmetad reads; `xwserver ganglia` asks for it."""
+    check_watcher(request)
+    source: Source = request.app["ganglia"]
+    return web.Response(body=await source.document(), content_type="text/xml")
+
+
 def check_watcher(request: web.Request) -> None:
     """Raises AccessDenied unless who asks may watch."""
     settings: WatchingSection = request.app["watching"]
@@ -57,12 +65,13 @@ def check_watcher(request: web.Request) -> None:
 
 def open_doors(app: web.Application, service: Service, settings: WatchingSection) -> None:
     """Let those in who watch."""
-    app["watching"] = settings
+    app["watching"], app["ganglia"] = settings, Source(service, settings)
     app["exposition"] = exposition(service.watcher, lambda: server_look(service))
     app.add_routes(
         [
             web.get("/v1/health", health),
             web.get("/v1/ready", ready),
+            web.get("/v1/ganglia", ganglia),
             web.get("/metrics", metrics),
         ]
     )
