@@ -71,6 +71,10 @@ class DatabaseServer:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(child), signal.SIGKILL)
 
+    def url_by(self, port: int) -> str:
+        """The URL for those who come through a relay at this port."""
+        raise NotImplementedError
+
     def stop(self) -> None:
         """Tell it to end its connections and to go."""
         self.process.send_signal(signal.SIGINT if "postgres" in self.command[0] else signal.SIGTERM)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 
 class Relay:
-    """Passes TCP connections on, and breaks them on command. With ``is_proxy`` it is an HTTP proxy
-    that knows CONNECT.
+    """Passes TCP connections on to a port or to a socket, and breaks them on command. With
+    ``is_proxy`` it is an HTTP proxy that knows CONNECT.
 
     ``cuts`` gives for each new connection the number of bytes (both ways) after which it is cut,
     None for never.
@@ -18,12 +20,12 @@ class Relay:
 
     def __init__(
         self,
-        port: int,
+        target: int | Path,
         cuts: Iterator[int | None] | None = None,
         is_proxy: bool = False,
         status: str = "200 OK",
     ) -> None:
-        self._target, self._cuts, self._is_proxy, self._status = port, cuts, is_proxy, status
+        self._target, self._cuts, self._is_proxy, self._status = target, cuts, is_proxy, status
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.is_frozen = False
@@ -63,16 +65,37 @@ class Relay:
 
     def _serve(self, client: socket.socket, limit: int | None) -> None:
         with client:
-            port = self._target
+            target = self._target
             if self._is_proxy:
                 head = client.recv(4096).decode()
                 self.requests.append(head)
                 client.sendall(f"HTTP/1.1 {self._status}\r\n\r\n".encode())
                 if not self._status.startswith("2"):
                     return
-                port = int(head.split()[1].rpartition(":")[2])
-            with socket.create_connection(("127.0.0.1", port)) as server:
+                target = int(head.split()[1].rpartition(":")[2])
+            gone = contextlib.suppress(ConnectionError, FileNotFoundError)
+            with gone, self._connected(target) as server:
                 self._pass(client, server, limit)
+
+    @staticmethod
+    def _connected(target: int | Path) -> socket.socket:
+        if isinstance(target, int):
+            return socket.create_connection(("127.0.0.1", target))
+        server = socket.socket(socket.AF_UNIX)
+        try:
+            server.connect(str(target))
+        except OSError:
+            server.close()
+            raise
+        return server
+
+    def freeze(self) -> None:
+        """Pass nothing on from now on; who speaks is not told so."""
+        self.is_frozen = True
+
+    def thaw(self) -> None:
+        """Pass on again what waits, and what comes."""
+        self.is_frozen = False
 
     def _pass(self, client: socket.socket, server: socket.socket, limit: int | None) -> None:
         left = float("inf") if limit is None else limit

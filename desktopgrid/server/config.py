@@ -73,8 +73,11 @@ class DatabaseSection:
     user: str = ""
     password: str = field(default="", repr=False)
     host: str = ""
+    patience: timedelta = timedelta(minutes=1)
 
     def __post_init__(self) -> None:
+        if not timedelta(seconds=1) <= self.patience <= timedelta(days=1):
+            raise ValueError("patience must be between a second and a day")
         if self.url and self._parts:
             raise ValueError("url says all about the database; leave name, user, ... out")
 

@@ -108,7 +108,7 @@ Cramped = SmallDisk | ShortFiles
 CUBE = b"#!/bin/sh\nsleep 0.02\necho $(($1 * $1))\necho $(($1 * $1 * $1)) > cube\n"
 
 
-def cubist(server: Cramped) -> Grid:
+def cubist(server: ServerUnderTest) -> Grid:
     """A client of little patience, with an application `cube`."""
     grid = server.client(patience=3.0)
     grid.send_application("cube", CUBE, ANY_PLATFORM)
@@ -144,7 +144,7 @@ def fill_under_load(server: Cramped, grid: Grid, times: int) -> None:
         server.worker(name)
     acknowledged: dict[str, int] = {}
     over = threading.Event()
-    load = threading.Thread(target=_submit_until, args=(grid, acknowledged, over))
+    load = threading.Thread(target=submit_until, args=(grid, acknowledged, over))
     load.start()
     try:
         for _ in range(times):
@@ -164,7 +164,8 @@ def fill_under_load(server: Cramped, grid: Grid, times: int) -> None:
     assert "Traceback" not in server.log
 
 
-def _submit_until(grid: Grid, acknowledged: dict[str, int], over: threading.Event) -> None:
+def submit_until(grid: Grid, acknowledged: dict[str, int], over: threading.Event) -> None:
+    """Submit works until it is ``over``; the numbers of those that were acknowledged."""
     number = 0
     while not over.is_set():
         try:

@@ -11,6 +11,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -18,6 +19,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
 from desktopgrid.model.errors import BadRequest, GridError, Unavailable
+from desktopgrid.server.database import contact
 from desktopgrid.server.lock import DirectoryLock
 
 if TYPE_CHECKING:
@@ -41,6 +43,10 @@ class Refused(GridError):
     code = "database-refused"
 
 
+PATIENCE = timedelta(minutes=1)
+"""How long a database in another process has to answer a question, unless it is set."""
+
+
 def open(place: Home | str, *, exclusive: bool = True) -> Engine:
     """The database of a grid's home, or the one with this URL; its tables may not be there yet.
 
@@ -48,12 +54,12 @@ def open(place: Home | str, *, exclusive: bool = True) -> Engine:
     unless ``exclusive`` is false; raises Unavailable if another process has the lock.
     """
     if isinstance(place, str):
-        return _engine(place)
+        return _engine(place, PATIENCE)
     if not exclusive:
-        return _engine(place.database_url)
+        return _engine(place.database_url, place.config.database.patience)
     lock = DirectoryLock(place.directory)
     try:
-        engine = _engine(place.database_url)
+        engine = _engine(place.database_url, place.config.database.patience)
         place.pid_file.write_text(f"{os.getpid()}\n")
     except BaseException:
         lock.release()
@@ -67,10 +73,27 @@ def open(place: Home | str, *, exclusive: bool = True) -> Engine:
     return engine
 
 
-def _engine(address: str) -> Engine:
+@contextmanager
+def unhurried(engine: Engine) -> Iterator[Connection]:
+    """A connection to the same database that waits as long as it takes: a change of large tables
+    takes long.
+    """
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            yield connection
+        return
+    other = _engine(engine.url, None)
+    try:
+        with other.connect() as connection:
+            yield connection
+    finally:
+        other.dispose()
+
+
+def _engine(address: str | URL, patience: timedelta | None) -> Engine:
     try:
         url = make_url(address)
-        engine = create_engine(url, **_options(url))
+        engine = create_engine(url, **_options(url, patience))
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         # Never the URL itself: it may have a password.
         raise BadRequest(f"cannot open the database that url names: {error}") from error
@@ -78,14 +101,20 @@ def _engine(address: str) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    elif engine.dialect.driver == "psycopg" and patience is not None:
+        contact.limit(engine, patience.total_seconds())
     return engine
 
 
-def _options(url: URL) -> dict[str, Any]:
+def _options(url: URL, patience: timedelta | None) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
         # The writer, one reader a thread; a connection is cheap.
         return {"pool_size": 10, "max_overflow": 20} if url.database else {}
-    return {"pool_pre_ping": True, "isolation_level": "READ COMMITTED"}
+    return {
+        "pool_pre_ping": True,
+        "isolation_level": "READ COMMITTED",
+        "connect_args": contact.options(url, patience.total_seconds() if patience else None),
+    }
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, record: object) -> None:
@@ -110,6 +139,13 @@ def transaction(connection: Connection) -> Iterator[Connection]:
         yield connection
 
 
+def let_go(connection: Connection) -> None:
+    """Close a connection whose other end may be gone: nothing more is said to it."""
+    if not connection.closed:
+        connection.invalidate()
+        connection.close()
+
+
 # What MariaDB and MySQL say of a CHECK; their driver takes it for trouble with the server.
 CHECK_FAILED = (4025, 3819)
 
@@ -126,7 +162,12 @@ def _translate(context: ExceptionContext) -> GridError | None:
         # SQLAlchemy looks whether a table is there by asking for it; it sees to the error itself.
         return None
     if isinstance(context.sqlalchemy_exception, IntegrityError) or _breaks_a_check(error):
-        return Refused(f"the database refuses: {error}")
+        return Refused(f"the database refuses: {_in_a_line(error)}")
     if isinstance(context.sqlalchemy_exception, DBAPIError):
-        return Unavailable(f"the database cannot: {error}")
+        return Unavailable(f"the database cannot: {_in_a_line(error)}")
     return None
+
+
+def _in_a_line(error: BaseException | None) -> str:
+    """What the driver says, which may be several lines."""
+    return " ".join(str(error).split())

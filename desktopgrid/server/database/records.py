@@ -70,6 +70,11 @@ def take(connection: Connection, number: int, holder: str) -> Shard:
     return Shard(number, incarnation)
 
 
+def ask_anything(connection: Connection) -> None:
+    """Ask a question whose answer is of no interest, to see whether there is one."""
+    connection.execute(select(func.max(schema.shards.c.epoch))).scalar()
+
+
 def record(connection: Connection, shard: Shard, batch: Sequence[changes.Change]) -> None:
     """Write ``batch``; raises ShardLost, and writes nothing, if another server holds the shard.
 

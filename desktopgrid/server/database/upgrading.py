@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
 
 from desktopgrid.model.errors import Unavailable, UnknownObject
-from desktopgrid.server.database.engine import transaction
+from desktopgrid.server.database.engine import transaction, unhurried
 from desktopgrid.server.database.suitability import check_texts
 
 
@@ -32,7 +32,7 @@ def migrate(engine: Engine, target: str) -> None:
     made room for. Raises UnknownObject if there is no such revision, and as :func:`upgrade` does.
     """
     known = check_known(target)
-    with engine.connect() as connection, transaction(connection):
+    with unhurried(engine) as connection, transaction(connection):
         check_texts(connection)
         now = _revision(connection)
         if now is not None and now not in known:

@@ -93,8 +93,8 @@ async def login(request: web.Request) -> web.Response:
 async def status(request: web.Request) -> web.Response:
     """Whether the server serves; 503 with the reason if not."""
     service: Service = request.app["service"]
-    core = service.core
-    grid = core.grid
+    await service.probe()
+    grid = service.core.grid
     return _json(
         Status(
             status="serving",

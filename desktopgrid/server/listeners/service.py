@@ -44,6 +44,7 @@ from desktopgrid.server.database import reading, records
 from desktopgrid.server.database.lookup import Lookup
 from desktopgrid.server.journal import Journal
 from desktopgrid.server.listeners.clock import utc_now
+from desktopgrid.server.listeners.probe import Probe
 from desktopgrid.server.loading import grid_from
 from desktopgrid.server.outputs import Outputs
 from desktopgrid.server.recorded import RECORDS_KEPT, Name, Recorded
@@ -102,6 +103,7 @@ class Service:
         self._in_flight = 0
         self._is_leaving = False
         self._landed = asyncio.Event()
+        self._probe = Probe(partial(self.in_thread, self._readers, self._ask_anything))
         self.poll_links: dict[str, Any] = {}
         """The open connections of peers that poll, by name."""
 
@@ -111,6 +113,13 @@ class Service:
         if self._core is None:
             raise Unavailable(self._trouble)
         return self._core
+
+    async def probe(self) -> None:
+        """Raises Unavailable, with the reason, while the server or its database does not answer."""
+        core = self.core
+        await self._probe.check()
+        if core is not self._core:
+            raise Unavailable(self._trouble)
 
     def check_ready(self) -> None:
         """Raises Unavailable, with the reason, while the server cannot store anything."""
@@ -138,7 +147,7 @@ class Service:
 
     def _load(self) -> Core:
         if self._writer is not None:
-            self._writer.close()  # an earlier core's, whose commit failed
+            database.let_go(self._writer)  # an earlier core's, whose commit failed
         with self.engine.connect() as connection:
             with database.transaction(connection):
                 shard = records.take(connection, SHARD, socket.gethostname())
@@ -167,7 +176,7 @@ class Service:
             write,  # type: ignore[arg-type]
             lambda position: self._soon(self._durable, core, position),
             lambda error: self._soon(self._fail, core, error),
-            writer.close,
+            partial(database.let_go, writer),
         )
         if forgotten:
             journal.put([RepliesForgotten(*each) for each in forgotten.items()])
@@ -486,6 +495,10 @@ class Service:
     def _ask(self, asked: Reading) -> dict[str, Any]:
         with self.engine.connect() as connection, database.transaction(connection):
             return questions.answer(connection, asked)
+
+    def _ask_anything(self) -> None:
+        with self.engine.connect() as connection, database.transaction(connection):
+            records.ask_anything(connection)
 
     def _ask_owners(self, uids: list[str]) -> dict[str, str]:
         with self.engine.connect() as connection, database.transaction(connection):

@@ -39,6 +39,7 @@ async def ready(request: web.Request) -> web.Response:
     """
     service: Service = request.app["service"]
     service.check_ready()
+    await service.probe()
     return web.json_response({"status": "ready"})
 
 
