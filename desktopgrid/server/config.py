@@ -132,10 +132,14 @@ class WatchingSection:
     watch_from: tuple[str, ...] = ("127.0.0.1", "::1")
     ganglia_address: str = "127.0.0.1"
     ganglia_port: int = 0
+    monitoring_period: timedelta = timedelta(minutes=1)
+    monitoring_days: int = 30
 
     def __post_init__(self) -> None:
         if self.log_mib < 1 or self.logs_kept < 0:
             raise ValueError("log_mib must be at least 1, logs_kept not negative")
+        if self.monitoring_days < 1:
+            raise ValueError("monitoring_days must be at least 1")
         if not 0 <= self.ganglia_port <= 65535:
             raise ValueError("ganglia_port must be between 0 and 65535")
         for network in self.watch_from:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import csv
 import json
 import re
 import socket
@@ -187,7 +188,8 @@ def test_no_audit_log_is_written_where_none_is_wanted(tmp_path):
     with a_grid(tmp_path, watching__audit_log="no") as server:
         server.client().send_bag("session", "tuesday")
         server.stop()
-        assert [path.name for path in server.home.logs.iterdir()] == ["access.log"]
+        assert server.home.access_log.exists()
+        assert not server.home.audit_log.exists()
 
 
 # --- Prometheus, health, readiness ----------------------------------------------------------------
@@ -363,3 +365,25 @@ def test_who_may_not_watch_gets_nothing_from_the_ganglia_port(tmp_path):
         with socket.create_connection(("127.0.0.1", port)) as reader:
             assert reader.recv(100) == b""
         assert get(server, "/v1/ganglia")[0] == 403
+
+
+# --- the monitoring table -------------------------------------------------------------------------
+
+
+@pytest.mark.feature("XW-MON-3")
+def test_a_server_adds_rows_to_a_table_a_day(tmp_path):
+    with a_grid(tmp_path, watching__monitoring_period="0.1 s") as server:
+        works_done(server)
+
+        def table() -> list[dict[str, str]]:
+            files = sorted(server.home.logs.glob("monitoring-*.csv"))
+            return [row for file in files for row in csv.DictReader(file.read_text().splitlines())]
+
+        until(lambda: len(table()) > 2 and table()[-1]["connections"] == "2", "rows are added")
+        row = table()[-1]
+        assert float(row["free_memory_mib"]) > 1
+        assert float(row["server_memory_mib"]) > 10
+        assert int(row["open_files"]) > 5
+        assert (row["hosts"], row["works_waiting"]) == ("1", "0")
+        server.stop()
+        assert all(None not in row for row in table())

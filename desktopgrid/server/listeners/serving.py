@@ -26,6 +26,7 @@ from desktopgrid.server.home import Home, write_private
 from desktopgrid.server.listeners.app import build
 from desktopgrid.server.listeners.clock import utc_now
 from desktopgrid.server.listeners.files import sweep
+from desktopgrid.server.listeners.monitor import monitor
 from desktopgrid.server.listeners.service import Service
 from desktopgrid.server.listeners.watching import access_logger
 from desktopgrid.server.logs import LineFile
@@ -134,6 +135,8 @@ async def _serve(home: Home, on_ready: Callable[[str], None]) -> int:
         )
         await service.start()
         service.spawn(sweep(service, store))
+        if home.config.watching.monitoring_period:
+            service.spawn(monitor(service, home))
         runner = web.AppRunner(
             build(service, store, home.config.watching),
             access_log=logger,
