@@ -25,7 +25,15 @@ class Authority:
     @classmethod
     def new(cls) -> Authority:
         key = ec.generate_private_key(ec.SECP256R1())
-        return cls(key, _certificate("a grid's CA", key, "a grid's CA", key, is_authority=True))
+        name = called("a grid's CA")
+        return cls(key, _certificate(name, key, name, key, is_authority=True))
+
+    @classmethod
+    def read(cls, key: Path, certificate: Path) -> Authority:
+        """The CA that has these files."""
+        loaded = serialization.load_pem_private_key(key.read_bytes(), None)
+        assert isinstance(loaded, ec.EllipticCurvePrivateKey)
+        return cls(loaded, x509.load_pem_x509_certificate(certificate.read_bytes()))
 
     @property
     def pem(self) -> str:
@@ -34,8 +42,8 @@ class Authority:
     def server_context(self, directory: Path, names: tuple[str, ...]) -> ssl.SSLContext:
         """What a server called ``names`` shows its peers."""
         key = ec.generate_private_key(ec.SECP256R1())
-        issuer = "a grid's CA"
-        certificate = _certificate("a server", key, issuer, self.key, names=names)
+        issuer = self.certificate.subject
+        certificate = _certificate(called("a server"), key, issuer, self.key, names=names)
         path = directory / f"server-{secrets.token_hex(4)}.pem"
         path.write_bytes(
             key.private_bytes(
@@ -50,10 +58,15 @@ class Authority:
         return context
 
 
+def called(name: str) -> x509.Name:
+    """A name with nothing but a common name."""
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
 def _certificate(
-    subject: str,
+    subject: x509.Name,
     key: ec.EllipticCurvePrivateKey,
-    issuer: str,
+    issuer: x509.Name,
     issuer_key: ec.EllipticCurvePrivateKey,
     names: tuple[str, ...] = (),
     is_authority: bool = False,
@@ -61,8 +74,8 @@ def _certificate(
     now = datetime.datetime.now(datetime.UTC)
     builder = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .subject_name(subject)
+        .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))

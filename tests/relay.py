@@ -15,7 +15,7 @@ class Relay:
     ``is_proxy`` it is an HTTP proxy that knows CONNECT.
 
     ``cuts`` gives for each new connection the number of bytes (both ways) after which it is cut,
-    None for never.
+    None for never. What passes, both ways, is in ``passed`` if it ``records``.
     """
 
     def __init__(
@@ -24,11 +24,14 @@ class Relay:
         cuts: Iterator[int | None] | None = None,
         is_proxy: bool = False,
         status: str = "200 OK",
+        records: bool = False,
     ) -> None:
         self._target, self._cuts, self._is_proxy, self._status = target, cuts, is_proxy, status
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.is_frozen = False
+        self._records = records
+        self.passed = bytearray()
         self.requests: list[str] = []
         self.connections = 0
         self._threads: list[threading.Thread] = []
@@ -111,6 +114,8 @@ class Relay:
                     continue
                 try:
                     data = source.recv(int(min(65536, left)))
+                    if data and self._records:
+                        self.passed += data
                     if data:
                         target.sendall(data)
                 except OSError:

@@ -34,6 +34,7 @@ DEFAULTS: dict[type[Any], dict[str, Any]] = {
         "expires_at": None,
         "is_revoked": False,
     },
+    c.CredentialUsed: {"uid": "token", "last_used_at": NOON + 1},
     c.DataSaved: {
         "uid": "program",
         "name": "program",

@@ -59,6 +59,7 @@ for command in (
     lists.stats,
     people.users,
     people.usergroups,
+    people.tokens,
     people.senduser,
     people.moduser,
     people.sendusergroup,

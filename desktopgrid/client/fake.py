@@ -94,6 +94,7 @@ class FakeGrid:
         self._datas: dict[str, m.SendData] = {}
         self._bags: dict[str, dict[str, Any]] = {}
         self._users: dict[str, dict[str, Any]] = {}
+        self._tokens: dict[str, m.SendToken] = {}
         self._contents: dict[str, bytes] = {}
         self._applications: dict[str, dict[str, Any]] = {}
         self._works: dict[str, _Work] = {}
@@ -204,6 +205,11 @@ class FakeGrid:
             ]
         if kind == "users":
             return list(self._users.values())
+        if kind == "tokens":
+            return [
+                {"uid": token.uid, "user": token.user or USER, "label": token.label}
+                for token in self._tokens.values()
+            ]
         if kind in ("sessions", "groups", "usergroups"):
             return [bag for bag in self._bags.values() if f"{bag['kind']}s" == kind]
         if kind == "hosts":
@@ -252,6 +258,7 @@ class FakeGrid:
         return row
 
     def _on_sendtoken(self, asked: m.SendToken) -> dict[str, Any]:
+        self._tokens[asked.uid] = asked
         return {"uid": asked.uid}
 
     def _on_revoke(self, asked: m.Revoke) -> dict[str, Any]:

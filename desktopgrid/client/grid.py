@@ -37,7 +37,7 @@ from desktopgrid.model.objects import (
     Result,
     new_uid,
 )
-from desktopgrid.model.rights import PRIVATE, PUBLIC, UserLevel
+from desktopgrid.model.rights import EVERYTHING, PRIVATE, PUBLIC, Scope, UserLevel
 from desktopgrid.model.uris import located
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.proof import new_secret, verifier_of
@@ -418,16 +418,21 @@ class Grid:
         return self.send_uri(uri, name, content, type="executable").uid, platform
 
     def new_identity(
-        self, kind: str = "worker", user: UID | None = None, lifetime: int | None = None
+        self,
+        kind: str = "worker",
+        user: str | None = None,
+        lifetime: int | None = None,
+        label: str = "",
     ) -> Identity:
-        """A new token of oneself (or, for a super user, of ``user``), as an identity for a worker
-        or a client.
+        """A new token of oneself (or, for a super user, of ``user``, by UID or login), as an
+        identity for a worker, which is good for that alone, or a client.
 
         The secret is made here and the server never sees it.
         """
         secret = new_secret()
         uid = new_uid()
-        self.session.ask(m.SendToken(uid, verifier_of(secret), user, lifetime))
+        scope = str(Scope.RUN if kind == "worker" else EVERYTHING)
+        self.session.ask(m.SendToken(uid, verifier_of(secret), user, lifetime, label, scope))
         mine = self.session.identity
         return Identity(mine.servers, kind, uid, secret, mine.ca)
 

@@ -74,13 +74,9 @@ class WrongWords(Exception):
 
 @dataclass
 class Meaning:
-    """What a command line asks for.
-
-    ``words`` are for `xw`; a ``password`` goes to it by another way, since words are seen by all.
-    """
+    """What a command line asks for; ``words`` are for `xw`."""
 
     words: list[str] = field(default_factory=list)
-    password: str | None = None
     macro: str | None = None
     configuration: str | None = None
     """A file in the manual's form, or an identity file."""
@@ -206,18 +202,10 @@ def _list_some(command: str) -> Callable[[_Said, Meaning], list[str]]:
 def _send_user(said: _Said, meaning: Meaning) -> list[str]:
     form = "<login> <password> <email> <rights> [<usergroup>]"
     login, password, email, level, *group = _arguments(said, 4, 5, form)
-    meaning.password = password
-    if is_in_clear(password):
-        meaning.notes.append(
-            "a password in a command line is seen by everybody on this machine; give - or @FILE"
-        )
+    # Not a process's command line any more: that it stood in one, `xw` warns of.
     words = ["senduser", login, "--level", level.lower(), "--email", email]
+    words += ["--password", password]
     return [*words, "--usergroup", *group] if group else words
-
-
-def is_in_clear(password: str) -> bool:
-    """Whether it is the password itself, and not where to read it."""
-    return not re.match("-$|@", password)
 
 
 def _send_user_group(said: _Said, meaning: Meaning) -> list[str]:

@@ -9,9 +9,7 @@ import logging
 import os
 import shlex
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
 
 from desktopgrid.client import profile
@@ -24,7 +22,6 @@ from desktopgrid.client.legacy import (
     FLAGS,
     WITH_VALUE,
     WrongWords,
-    is_in_clear,
     meaning_of,
 )
 
@@ -68,12 +65,7 @@ def run(program: str, words: Sequence[str], connect: Connect = Grid.open) -> int
         return _run_macro(Path(meaning.macro), words, connect)
     if not meaning.words:
         return 0
-    if meaning.password is None:
-        return _xw(meaning.words, shell)
-    if not is_in_clear(meaning.password):
-        return _xw([*meaning.words, "--password", meaning.password], shell)
-    with _in_a_pipe(meaning.password) as place:
-        return _xw([*meaning.words, "--password", f"@{place}"], shell)
+    return _xw(meaning.words, shell)
 
 
 def _configuration(named: str | None) -> Path | None:
@@ -139,23 +131,6 @@ def _xw(words: Sequence[str], shell: Shell) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0
-
-
-@contextmanager
-def _in_a_pipe(password: str) -> Iterator[str]:
-    """A file of this process alone from which the password can be read once."""
-    reading, writing = os.pipe()
-    feeder = threading.Thread(target=_feed, args=(writing, password), daemon=True)
-    feeder.start()
-    try:
-        yield f"/dev/fd/{reading}"
-    finally:
-        os.close(reading)
-
-
-def _feed(writing: int, password: str) -> None:
-    with os.fdopen(writing, "w") as file:
-        file.write(f"{password}\n")
 
 
 def _complain(program: str, complaint: str, code: int = 2) -> int:

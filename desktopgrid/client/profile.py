@@ -9,11 +9,13 @@ login and a password in it: what the server gives for them is kept beside it.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from desktopgrid.link import settings
 from desktopgrid.link.identity import Identity
@@ -56,6 +58,22 @@ class ClientConfig:
     grid: GridSection
     client: ClientSection
     notes: tuple[str, ...] = ()
+
+
+class Login(NamedTuple):
+    """What a login made: the identity, whose it is, what it is good for (everything where that is
+    empty), and until when.
+    """
+
+    identity: Identity
+    user: str
+    scope: str
+    expires_at: str
+
+
+def default_label() -> str:
+    """What a token is called unless its owner says otherwise: where it was made."""
+    return f"xw on {socket.gethostname()}"
 
 
 def identity_path(
@@ -131,7 +149,8 @@ def log_in(
     password: str,
     path: Path,
     lifetime: int | None = None,
-) -> Identity:
+    label: str = "",
+) -> Login:
     """Exchange login and password for a token and keep it in ``path``, for the owner alone to read.
 
     ``ca`` is the grid's CA in PEM: no other server is talked to. The password is kept nowhere.
@@ -141,11 +160,16 @@ def log_in(
             "the CA is no certificate in PEM; take the file that `xwserver init` names"
         )
     try:
-        reply = ask_for_token(tuple(servers), ca, login, password, lifetime)
+        reply = ask_for_token(tuple(servers), ca, login, password, lifetime, label)
     except NotAuthenticated:
         raise NotAuthenticated(f"the server does not know {login!r} by this password") from None
-    identity = Identity(tuple(servers), "client", str(reply["token"]), str(reply["secret"]), ca)
+    return _keep(tuple(servers), ca, reply, path)
+
+
+def _keep(servers: tuple[str, ...], ca: str, reply: dict[str, Any], path: Path) -> Login:
+    identity = Identity(servers, "client", str(reply["token"]), str(reply["secret"]), ca)
     # An XDG directory that is not there yet is for its owner alone.
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     identity.write(path)
-    return identity
+    words = (str(reply.get(name, "")) for name in ("user", "scope", "expires_at"))
+    return Login(identity, *words)

@@ -8,7 +8,7 @@ import http.client
 import ssl
 
 from desktopgrid.link.address import ServerName, connect
-from desktopgrid.link.errors import ConnectionLost, explanation_in
+from desktopgrid.link.errors import ConnectionLost, ForeignServer, explanation_in
 from desktopgrid.link.proxy import Intermediary
 from desktopgrid.link.tls import pinned
 
@@ -32,13 +32,13 @@ class HTTPS(http.client.HTTPSConnection):
         super().__init__(server.host, server.port, timeout=timeout, context=self._pinned)
 
     def connect(self) -> None:
-        """Connect; raises ConnectionLost."""
+        """Connect; raises ConnectionLost, a ForeignServer where our CA did not certify it."""
         plain = connect(self._server, self._patience, self._via)
         try:
             self.sock = self._pinned.wrap_socket(plain, server_hostname=self._server.host)
         except ssl.SSLCertVerificationError as error:
             plain.close()
-            raise ConnectionLost(
+            raise ForeignServer(
                 f"the server showed no certificate of this grid: {error.verify_message}"
             ) from error
         except OSError as error:

@@ -22,7 +22,7 @@ from typing import (
 )
 
 from desktopgrid.link.address import ServerName
-from desktopgrid.link.errors import ConnectionLost, from_status
+from desktopgrid.link.errors import ConnectionLost, ForeignServer, from_status
 from desktopgrid.link.https import BROKEN, HTTPS, explanation
 from desktopgrid.link.identity import Identity
 from desktopgrid.link.proxy import choose
@@ -295,12 +295,13 @@ def login(
     login: str,
     password: str,
     lifetime: float | None = None,
+    label: str = "",
     proxy: str | None = None,
 ) -> dict[str, Any]:
-    """A new token for the user ``login``: {"token", "secret", "user", "level"}; raises what the
-    server says no with, or Unavailable.
+    """A new token for the user ``login``: {"token", "secret", "user", "level", "expires_at"};
+    raises what the server says no with, or Unavailable.
     """
-    question: dict[str, Any] = {"login": login, "password": password}
+    question: dict[str, Any] = {"login": login, "password": password, "label": label}
     if lifetime is not None:
         question["lifetime"] = lifetime
     trouble: GridError = Unavailable("there is no server to log in to")
@@ -386,6 +387,8 @@ def _exchange(
         for name, value in headers.items():
             connection.putheader(name, value)
         connection.endheaders()
+    except ForeignServer:
+        raise
     except BROKEN as error:
         raise ConnectionLost(f"cannot ask for {path}: {error}") from error
     try:

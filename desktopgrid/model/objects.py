@@ -18,7 +18,7 @@ from enum import Enum
 from typing import Any, Optional
 
 from desktopgrid.model.lifecycle import PilotStatus, TaskStatus, WorkStatus
-from desktopgrid.model.rights import PRIVATE, PUBLIC, UserLevel
+from desktopgrid.model.rights import EVERYTHING, PRIVATE, PUBLIC, Scope, UserLevel
 from desktopgrid.model.uris import is_elsewhere
 
 UID = str
@@ -65,7 +65,8 @@ class Credential:
     """One way for a user to show who he is; the secret itself is never kept.
 
     A ``token`` proves itself by HMAC over the server's nonce under ``verifier`` = SHA-256 of the
-    secret; a ``password`` is checked against ``verifier`` = its argon2 hash.
+    secret; a ``password`` is checked against ``verifier`` = its argon2 hash. ``label`` is for
+    people. ``source`` says by what other proof a token was given out, and is empty for a password.
     """
 
     uid: UID
@@ -75,6 +76,10 @@ class Credential:
     created_at: datetime
     expires_at: Optional[datetime] = None
     is_revoked: bool = False
+    label: str = ""
+    scope: Scope = EVERYTHING
+    source: str = ""
+    last_used_at: Optional[datetime] = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ answers none without. Sections in brackets are the XWHEP manual's.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import Enum, Flag, IntEnum
 from typing import Optional
 
 PRIVATE = 0o700
@@ -43,13 +43,55 @@ class UserLevel(IntEnum):
             raise ValueError(f"{name!r} is no user level; levels are {levels}") from None
 
 
+class Scope(Flag):
+    """What a token may be used for. It never gives more than its user may do."""
+
+    READ = 1
+    """To look at what there is, and to fetch results."""
+    CREATE = 2
+    """To submit works and the datas that they need."""
+    CANCEL = 4
+    """To take works back."""
+    RUN = 8
+    """To run works: a worker's."""
+    MANAGE = 16
+    """For everything else."""
+
+    @classmethod
+    def of(cls, words: str) -> Scope:
+        """The scope that ``words`` say, those that :func:`str` gives; raises ValueError with what
+        there is.
+        """
+        if not words:
+            return EVERYTHING
+        scope = cls(0)
+        for word in words.split():
+            try:
+                scope |= cls[word.upper()]
+            except KeyError:
+                known = ", ".join(SCOPES)
+                raise ValueError(f"{word[:40]!r} is no scope; scopes are {known}") from None
+        return scope
+
+    def __str__(self) -> str:
+        """Its words, as a token's row has them; none for everything."""
+        if self == EVERYTHING:
+            return ""
+        return " ".join(name for name, part in SCOPES.items() if part in self)
+
+
+SCOPES = {scope.name.lower(): scope for scope in Scope if scope.name}
+EVERYTHING = Scope.READ | Scope.CREATE | Scope.CANCEL | Scope.RUN | Scope.MANAGE
+
+
 @dataclass(frozen=True)
 class Who:
-    """The one who asks, as far as rights go."""
+    """The one who asks, as far as rights go; ``scope`` is what his token is good for."""
 
     user: str
     level: UserLevel
     group: Optional[str] = None
+    scope: Scope = EVERYTHING
 
 
 class Reach(Enum):

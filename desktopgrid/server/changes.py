@@ -38,6 +38,14 @@ class CredentialSaved(NamedTuple):
     created_at: float
     expires_at: float | None
     is_revoked: bool
+    label: str = ""
+    scope: str = ""
+    source: str = ""
+
+
+class CredentialUsed(NamedTuple):
+    uid: str
+    last_used_at: float
 
 
 class DataSaved(NamedTuple):
@@ -210,6 +218,7 @@ Change = (
     UserGroupInserted
     | UserSaved
     | CredentialSaved
+    | CredentialUsed
     | DataSaved
     | ApplicationSaved
     | ExecutableSaved

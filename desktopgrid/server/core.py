@@ -12,8 +12,8 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -26,7 +26,7 @@ from desktopgrid.model.errors import (
     NotAuthenticated,
     Unavailable,
 )
-from desktopgrid.model.rights import Who
+from desktopgrid.model.rights import Scope, Who
 from desktopgrid.server import changes as c
 from desktopgrid.server import dispatcher, hosts, pilots, requests
 from desktopgrid.server.codec import CODEC
@@ -41,6 +41,8 @@ from desktopgrid.wire.proof import is_proved
 
 logger = logging.getLogger(__name__)
 
+USED_EVERY = timedelta(hours=1)
+"""How much later a token must be used again for its row to say so."""
 MOST_BACKLOG = 50_000
 """Changes that may wait for the disk before listeners stop reading."""
 NOBODY = "no such identity, or not its secret, or it is not valid any more"
@@ -175,13 +177,18 @@ class Core:
             return pilots.authenticate(self.grid, hello, nonce, now, out)
         if hello.kind not in ("client", "worker"):
             raise NotAuthenticated(NOBODY)
-        return self.holder(
+        who = self.holder(
             hello.identity,
             now,
             lambda verifier: is_proved(
                 verifier, hello.proof, nonce, hello.kind, hello.identity, hello.session
             ),
         )
+        # A token that was made for a worker's machine opens no client there, and no client's that
+        # is good for less than everything runs works.
+        if not who.scope & (Scope.RUN if hello.kind == "worker" else ~Scope.RUN):
+            raise NotAuthenticated(f"the token is good for {who.scope} only")
+        return who
 
     def holder(self, token: str, now: datetime, is_right: Callable[[str], bool]) -> Who:
         """Who has the token whose verifier ``is_right``; raises NotAuthenticated."""
@@ -200,7 +207,10 @@ class Core:
             or self.grid.users[known.user].is_revoked
         ):
             raise NotAuthenticated(NOBODY)
-        return self.grid.who(self.grid.users[known.user])
+        if known.last_used_at is None or known.last_used_at + USED_EVERY <= now:
+            self.grid.credentials[known.uid] = replace(known, last_used_at=now)
+            self.journal.put([c.CredentialUsed(known.uid, now.timestamp())])
+        return replace(self.grid.who(self.grid.users[known.user]), scope=known.scope)
 
     def disconnected(self, peer: Peer) -> None:
         """The connection of ``peer`` is gone; its session waits for it to come back."""
@@ -373,7 +383,7 @@ class Core:
             if peer.who.user != uid:
                 continue
             if peer.kind == CLIENT:
-                peer.who = self.grid.who(self.grid.users[uid])
+                peer.who = replace(self.grid.who(self.grid.users[uid]), scope=peer.who.scope)
             elif peer.host in hosts:
                 peer.who = hosts[peer.host].who
 

@@ -5,6 +5,7 @@ Pure but for the grid in memory: changes and pushes go into the Outcome.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -52,6 +53,7 @@ def host_arrived(
         out.closing.append((state.session, "replaced", "another session of this host was opened"))
     state.host, state.who, state.session = host, who, hello.session
     state.lease_ends_at, state.is_connected = lease_ends_at, True
+    state.credential = hello.identity
     if not resumed:
         state.is_draining = False
         state.is_told_to_go = False
@@ -95,6 +97,23 @@ def host_left(
         end_pilot(
             grid, grid.pilots[stamp], _end_of(state, event), reason, now, out, state.works_done
         )
+    offer(grid, now, out)
+
+
+def lose_hosts(
+    grid: Grid,
+    is_meant: Callable[[HostState], bool],
+    reason: str,
+    now: datetime,
+    out: Outcome,
+) -> None:
+    """The grid will have no more to do with these hosts: their sessions end, others get their
+    works.
+    """
+    for state in [state for state in grid.scheduler.hosts.values() if is_meant(state)]:
+        if state.session is not None:
+            out.closing.append((state.session, "not-authenticated", reason))
+        host_left(grid, state, TaskEvent.LOST, reason, now, out)
     offer(grid, now, out)
 
 

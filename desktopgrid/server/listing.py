@@ -25,7 +25,7 @@ from desktopgrid.wire.messages import ListObjects
 
 Row = dict[str, Any]
 
-STORED = frozenset(("works", "tasks", "datas"))
+STORED = frozenset(("works", "tasks", "datas", "tokens"))
 MOST_ROWS = 5_000
 
 

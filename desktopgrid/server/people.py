@@ -18,14 +18,19 @@ from desktopgrid.server.lock import DirectoryLock
 SHORTEST_PASSWORD = 8
 
 
+def check_length(password: str) -> None:
+    """Raises BadRequest for a password that is too short to be one."""
+    if len(password) < SHORTEST_PASSWORD:
+        raise BadRequest(f"a password must have at least {SHORTEST_PASSWORD} characters")
+
+
 def set_password(home: Home, login: str, password: str, now: datetime) -> None:
     """Let the user ``login`` log in by ``password`` from now on, and by no earlier one.
 
     Raises UnknownObject, BadRequest for a password that is too short, and Unavailable while a
     server runs: it knows the users by heart.
     """
-    if len(password) < SHORTEST_PASSWORD:
-        raise BadRequest(f"a password must have at least {SHORTEST_PASSWORD} characters")
+    check_length(password)
     if DirectoryLock.is_held(home.directory):
         raise Unavailable(f"the grid in {home.directory} is being served; `xwserver stop` first")
     engine = database.open(home)

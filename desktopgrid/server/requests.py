@@ -14,10 +14,12 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from desktopgrid.model.errors import AccessDenied, UnknownObject
-from desktopgrid.model.lifecycle import FINAL_WORKS, TaskEvent, WorkEvent, WorkStatus
+from desktopgrid.model.lifecycle import FINAL_WORKS
 from desktopgrid.model.objects import Task, Work
 from desktopgrid.model.rights import (
+    EVERYTHING,
     READ,
+    Scope,
     Who,
     grants,
     may_administer,
@@ -28,7 +30,7 @@ from desktopgrid.model.rights import (
 from desktopgrid.server import changes as c
 from desktopgrid.server import explain, inserting, listing, pilots, submitting, users
 from desktopgrid.server.state import Grid, Outcome
-from desktopgrid.server.tasks import conclude, end_task, offer
+from desktopgrid.server.tasks import abort, offer
 from desktopgrid.wire import messages as m
 
 Body = dict[str, Any]
@@ -44,10 +46,13 @@ class Reading:
 
 
 class Entry(NamedTuple):
-    """Who may ask (None: each function decides by the object), and what is done."""
+    """Who may ask (None: each function decides by the object), what is done, and what the token of
+    the asker must be good for.
+    """
 
     policy: Callable[[Who], bool] | None
     do: Callable[[Grid, Who, str, Any, datetime, Outcome], Body | Reading]
+    scope: Scope = Scope.MANAGE
 
 
 def answer(
@@ -60,6 +65,10 @@ def answer(
     if entry.policy is not None and not entry.policy(who):
         level = who.level.name.lower()
         raise AccessDenied(f"a user of level {level} may not {request.verb}")
+    if not entry.scope & who.scope:
+        raise AccessDenied(
+            f"your token is good for {who.scope} only; {request.verb} wants one for {entry.scope}"
+        )
     return entry.do(grid, who, session, request, now, out)
 
 
@@ -112,20 +121,6 @@ def _open_works(grid: Grid, who: Who, names: tuple[str, ...]) -> list[Work]:
                 raise AccessDenied(f"work {uid} is another user's")
             found[uid] = work
     return list(found.values())
-
-
-def abort(grid: Grid, work: Work, reason: str, now: datetime, out: Outcome) -> None:
-    """``work`` is taken back: what runs of it is stopped."""
-    task = work.task
-    if task is not None:
-        state = grid.host_of(task)
-        if state is not None:
-            out.push(state.session, m.Abandon(task.uid, task.epoch, reason))
-        end_task(grid, task, TaskEvent.ABORTED, reason, now, out)
-    elif work.status is WorkStatus.WAITING:
-        grid.scheduler.forget(work, grid.users[work.submission.owner], now)
-    conclude(grid, work, WorkEvent.ABORTED, reason, now, out)
-    grid.counts["aborted"] += 1
 
 
 def _results(
@@ -194,20 +189,20 @@ def _remove(
 
 
 REQUESTS: dict[type[m.Request], Entry] = {
-    m.Submit: Entry(may_insert, submitting.submit),
-    m.Watch: Entry(None, _watch),
-    m.Cancel: Entry(may_insert, _cancel),
-    m.ListObjects: Entry(None, _list),
-    m.GetResults: Entry(None, _results),
-    m.Why: Entry(None, _why),
-    m.Stats: Entry(None, _stats),
+    m.Submit: Entry(may_insert, submitting.submit, Scope.CREATE),
+    m.Watch: Entry(None, _watch, Scope.READ),
+    m.Cancel: Entry(may_insert, _cancel, Scope.CANCEL),
+    m.ListObjects: Entry(None, _list, Scope.READ),
+    m.GetResults: Entry(None, _results, Scope.READ),
+    m.Why: Entry(None, _why, Scope.READ),
+    m.Stats: Entry(None, _stats, Scope.READ),
     m.SendApplication: Entry(may_insert, inserting.send_application),
-    m.SendData: Entry(may_insert, inserting.send_data),
+    m.SendData: Entry(may_insert, inserting.send_data, Scope.CREATE),
     m.SendGroup: Entry(may_insert, inserting.send_group),
     m.SendUser: Entry(may_administer, users.send_user),
     m.ChangeUser: Entry(may_administer, users.change_user),
     m.SendToken: Entry(may_insert, users.send_token),
-    m.Revoke: Entry(may_insert, users.revoke),
+    m.Revoke: Entry(may_insert, users.revoke, EVERYTHING),
     m.Chmod: Entry(may_insert, inserting.chmod),
     m.Remove: Entry(may_insert, _remove),
     m.SubmitPilots: Entry(may_provision, pilots.submit),

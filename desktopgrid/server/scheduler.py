@@ -175,6 +175,7 @@ class HostState:
     __slots__ = (
         "_suspects",
         "cores_given",
+        "credential",
         "failures",
         "free_disk_mib",
         "host",
@@ -198,6 +199,8 @@ class HostState:
 
     def __init__(self, host: Host, who: Who, session: str | None, lease_ends_at: datetime) -> None:
         self.host, self.who, self.session, self.lease_ends_at = host, who, session, lease_ends_at
+        self.credential = ""
+        """The token, or the stamp, by which its worker said hello."""
         self.tasks: dict[str, Task] = {}
         self.cores_given = 0
         self.memory_given = 0

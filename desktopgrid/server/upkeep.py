@@ -5,9 +5,11 @@ is for ever.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 
 from desktopgrid.model.lifecycle import FINAL_PILOTS, PilotEvent, TaskEvent, TaskStatus, WorkEvent
-from desktopgrid.server.hosts import end_pilot, host_left
+from desktopgrid.server.hosts import end_pilot, host_left, lose_hosts
+from desktopgrid.server.scheduler import HostState
 from desktopgrid.server.state import Grid, Outcome
 from desktopgrid.server.tasks import conclude, fill, lose, offer
 from desktopgrid.wire import messages as m
@@ -28,6 +30,7 @@ free host.
 def look_after(grid: Grid, now: datetime, out: Outcome) -> None:
     """One round of all duties."""
     lose_silent_hosts(grid, now, out)
+    end_expired_tokens(grid, now, out)
     end_overdue_tasks(grid, now, out)
     end_overdue_pilots(grid, now, out)
     forget_ended_pilots(grid, now)
@@ -47,6 +50,21 @@ def lose_silent_hosts(grid: Grid, now: datetime, out: Outcome) -> None:
             if state.session is not None:
                 out.closing.append((state.session, "lost", "nothing was heard for too long"))
             host_left(grid, state, TaskEvent.LOST, "its host went silent", now, out)
+
+
+def end_expired_tokens(grid: Grid, now: datetime, out: Outcome) -> None:
+    """A token that has come to its end ends the sessions that it opened."""
+    for token in list(grid.credentials.values()):
+        if token.expires_at is None or now < token.expires_at:
+            continue
+        del grid.credentials[token.uid]
+        reason = "its token has expired"
+        lose_hosts(grid, partial(_is_by, token.uid), reason, now, out)
+        out.closing.append((f"by:{token.uid}", "not-authenticated", reason))
+
+
+def _is_by(token: str, state: HostState) -> bool:
+    return state.credential == token
 
 
 def end_overdue_tasks(grid: Grid, now: datetime, out: Outcome) -> None:

@@ -7,17 +7,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from desktopgrid.model.errors import AccessDenied, AlreadyThere, BadRequest, UnknownObject
-from desktopgrid.model.lifecycle import TaskEvent
 from desktopgrid.model.objects import Credential, User
-from desktopgrid.model.rights import UserLevel, Who, may_administer
+from desktopgrid.model.rights import Scope, UserLevel, Who, may_administer
 from desktopgrid.server import changes as c
-from desktopgrid.server.hosts import host_left
+from desktopgrid.server.hosts import lose_hosts
 from desktopgrid.server.state import Grid, Outcome, check_name, clean, timestamp
-from desktopgrid.server.tasks import offer
+from desktopgrid.server.tasks import abort, offer
 from desktopgrid.wire import messages as m
 
 Body = dict[str, Any]
 
+LONGEST_LABEL = 100
 MOST_QUOTA = 1 << 40
 LONGEST_LIFETIME = 10**9
 """Seconds that a token may live, unless it has no end."""
@@ -44,9 +44,7 @@ def change_user(
     grid: Grid, who: Who, session: str, asked: m.ChangeUser, now: datetime, out: Outcome
 ) -> Body:
     """C-9: a user is in one user group at most, and a super user moves him to another."""
-    user = grid.users.get(asked.user) or grid.user_named(asked.user)
-    if user is None:
-        raise UnknownObject.named("user", asked.user)
+    user = _user(grid, asked.user)
     if asked.level is not None:
         user = replace(user, level=_level(asked.level))
         if user.uid == who.user and not may_administer(grid.who(user)):
@@ -65,6 +63,14 @@ def change_user(
     save_user(grid, user, out)
     offer(grid, now, out)
     return {"uid": user.uid, "login": user.login, "level": user.level.name.lower()}
+
+
+def _user(grid: Grid, name: str) -> User:
+    """The user with this UID or login."""
+    user = grid.users.get(name) or grid.user_named(name)
+    if user is None:
+        raise UnknownObject.named("user", name)
+    return user
 
 
 def _level(name: str) -> UserLevel:
@@ -110,6 +116,9 @@ def save_credential(grid: Grid, credential: Credential, out: Outcome) -> None:
             credential.created_at.timestamp(),
             timestamp(credential.expires_at),
             credential.is_revoked,
+            credential.label,
+            str(credential.scope),
+            credential.source,
         )
     )
 
@@ -118,7 +127,7 @@ def send_token(
     grid: Grid, who: Who, session: str, asked: m.SendToken, now: datetime, out: Outcome
 ) -> Body:
     """A token is made for a user, by himself or by a super user."""
-    user: User = grid.find("user", asked.user or who.user)
+    user = _user(grid, asked.user or who.user)
     if user.uid != who.user and not may_administer(who):
         raise AccessDenied("only a super user may make tokens for others")
     if len(asked.verifier) != 64 or set(asked.verifier) - set("0123456789abcdef"):
@@ -126,10 +135,22 @@ def send_token(
     grid.check_new(asked.uid)
     if asked.lifetime is not None and not 0 < asked.lifetime <= LONGEST_LIFETIME:
         raise BadRequest(f"lifetime is 1 to {LONGEST_LIFETIME} seconds")
+    try:
+        scope = Scope.of(asked.scope)
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
     expires_at = now + timedelta(seconds=asked.lifetime) if asked.lifetime else None
-    save_credential(
-        grid, Credential(asked.uid, user.uid, "token", asked.verifier, now, expires_at), out
+    token = Credential(
+        asked.uid,
+        user.uid,
+        "token",
+        asked.verifier,
+        now,
+        expires_at,
+        label=clean(asked.label, LONGEST_LABEL),
+        scope=scope & who.scope,
     )
+    save_credential(grid, token, out)
     return {"uid": asked.uid}
 
 
@@ -144,16 +165,24 @@ def revoke(
         raise UnknownObject.named("user or token", asked.uid)
     if not may_administer(who) and not (credential is not None and owner == who.user):
         raise AccessDenied("only a super user may revoke users and others' tokens")
+    if Scope.MANAGE not in who.scope and (credential is None or credential.scope & ~who.scope):
+        # So that one can log out, and no more.
+        raise AccessDenied(f"your token is good for {who.scope}: it takes back no greater one")
     if credential is not None:
-        save_credential(grid, replace(credential, is_revoked=True), out)
+        revoke_token(grid, credential, "its token was revoked", now, out)
     elif user is not None:
         save_user(grid, replace(user, is_revoked=True), out)
-        for state in list(grid.scheduler.hosts.values()):
-            if state.who.user == user.uid:
-                if state.session is not None:
-                    out.closing.append((state.session, "not-authenticated", "revoked"))
-                host_left(grid, state, TaskEvent.LOST, "its worker's user was revoked", now, out)
-    out.closing.append(
-        (f"by:{asked.uid if credential is not None else owner}", "not-authenticated", "revoked")
-    )
+        for work in [w for w in grid.works.values() if w.submission.owner == user.uid]:
+            abort(grid, work, "its user was revoked", now, out)
+        lose_hosts(grid, lambda state: state.who.user == user.uid, "its user was revoked", now, out)
+        out.closing.append((f"by:{user.uid}", "not-authenticated", "revoked"))
     return {"revoked": asked.uid}
+
+
+def revoke_token(grid: Grid, token: Credential, reason: str, now: datetime, out: Outcome) -> None:
+    """``token`` is good for nothing any more: its sessions end, and what its workers had is given
+    to others.
+    """
+    save_credential(grid, replace(token, is_revoked=True), out)
+    lose_hosts(grid, lambda state: state.credential == token.uid, reason, now, out)
+    out.closing.append((f"by:{token.uid}", "not-authenticated", reason))

@@ -26,6 +26,7 @@ from desktopgrid.model.errors import (
 from desktopgrid.server import access, audit
 from desktopgrid.server.logs import LineFile
 from desktopgrid.server.requests import READING
+from desktopgrid.server.throttle import Throttled
 from desktopgrid.wire import messages as m
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ STATUSES: tuple[tuple[type[GridError], int], ...] = (
     (AccessDenied, 403),
     (UnknownObject, 404),
     (AlreadyThere, 409),
+    (Throttled, 429),
     (LimitExceeded, 413),
     (BadRequest, 400),
     (NoRoom, 507),

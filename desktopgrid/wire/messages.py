@@ -341,8 +341,8 @@ class Cancel(Request):
 class ListObjects(Request):
     """List objects of a kind that the caller may read, a page at a time, newest first.
 
-    ``kind``: works tasks hosts apps datas users groups usergroups sessions sites pilots. ``uids``,
-    ``where`` (field = value) narrow it. Reply: {"rows": [...], "next": token or null}.
+    ``kind``: works tasks hosts apps datas users groups usergroups sessions sites pilots tokens.
+    ``uids``, ``where`` (field = value) narrow it. Reply: {"rows": [...], "next": token or null}.
     """
 
     verb = "list"
@@ -450,9 +450,10 @@ class ChangeUser(Request):
 @dataclass(frozen=True)
 class SendToken(Request):
     """A new token for a user: its id is ``uid``, ``verifier`` the hex SHA-256 of a secret that only
-    the sender knows.
+    the sender knows. ``label`` is for people; ``scope`` (words of model.rights.Scope) what it is
+    good for, everything unless said, and never more than the asker's own is.
 
-    Reply: {"uid"}. For oneself, or by a super user for a worker identity.
+    Reply: {"uid"}. For oneself, or by a super user for another ``user``, named by UID or login.
     """
 
     verb = "sendtoken"
@@ -460,6 +461,8 @@ class SendToken(Request):
     verifier: str
     user: Optional[str] = None
     lifetime: Optional[int] = None
+    label: str = ""
+    scope: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,50 +6,25 @@ empty.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from sqlalchemy import Engine
 
 from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.lifecycle import TaskStatus, WorkStatus
 from desktopgrid.model.objects import Output, Platform, Usage
 from desktopgrid.model.rights import READ, UserLevel, Who, grants
 from desktopgrid.server import changes as c
-from desktopgrid.server.database import engine as database
 from desktopgrid.server.database import reading, schema
 from desktopgrid.server.database.engine import Refused, transaction
 from desktopgrid.server.database.listing import KINDS, list_objects
 from desktopgrid.server.database.portions import NAMED
 from desktopgrid.server.database.records import ShardLost, record, take
 from desktopgrid.server.database.statements import HOW
-from desktopgrid.server.database.upgrading import upgrade
-from tests.databases import empty
 from tests.rows import HOST, NOON, PEOPLE, PROGRAM, Grid, completed, pending, row
 
 ADMIN = Who("admin", UserLevel.SUPER)
 ALICE = Who("alice", UserLevel.STANDARD, "physics")
 BOB = Who("bob", UserLevel.STANDARD, "physics")
 CAROL = Who("carol", UserLevel.STANDARD)
-
-
-@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'grid.db'}"
-    else:
-        url = request.getfixturevalue(f"{request.param}_url")
-    opened = database.open(url)
-    empty(opened)
-    upgrade(opened)
-    yield opened
-    opened.dispose()
-
-
-@pytest.fixture
-def bare(engine: Engine) -> Grid:
-    return Grid(engine)
 
 
 @pytest.fixture
@@ -89,6 +64,7 @@ def test_one_transaction_may_hold_every_kind_of_change_in_any_order(bare):
         *PROGRAM,
         *HOST,
         row(c.CredentialSaved),
+        row(c.CredentialUsed),
         row(c.BagSaved),
         row(c.PilotInserted),
         row(c.PilotUpdated, host="desk1"),

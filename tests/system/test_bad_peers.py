@@ -222,6 +222,26 @@ def test_a_wrong_password_is_refused_and_says_no_more(
     assert login((server.address,), ca, user, "correct horse")["user"] == user
 
 
+@pytest.mark.feature("XW-USR-1")
+def test_who_guesses_a_password_must_wait_and_keeps_nobody_else_out(
+    server: ServerUnderTest, bystander: Bystander
+) -> None:
+    user, other = f"ann-{new_uid()[-8:]}", f"bob-{new_uid()[-8:]}"
+    for name in (user, other):
+        bystander.grid.session.ask(SendUser(new_uid(), name, password="correct horse"))
+    ca = server.identity().ca
+    wrong = 0
+    with pytest.raises(LimitExceeded, match="too many attempts; try again in"):
+        while wrong < 100:
+            with pytest.raises(NotAuthenticated):
+                login((server.address,), ca, user, "wrong")
+            wrong += 1
+    assert wrong < 20
+    with pytest.raises(LimitExceeded):
+        login((server.address,), ca, user, "correct horse")
+    assert login((server.address,), ca, other, "correct horse")["user"] == other
+
+
 # --- requests -------------------------------------------------------------------------------------
 
 MILLION_TERMS = "||".join(["A"] * 10**6)

@@ -14,7 +14,9 @@ from desktopgrid.model.errors import NotAuthenticated
 
 
 def password_from(context: click.Context, option: click.Parameter, value: str | None) -> str:
-    """The password, from a prompt, from standard input (``-``) or from a file (``@FILE``)."""
+    """The password, from a prompt, from standard input (``-``), from a file (``@FILE``), or as it
+    stands there, with a warning.
+    """
     if value is None:
         prompted: str = click.prompt("Password", hide_input=True, err=True)
         return prompted
@@ -25,10 +27,15 @@ def password_from(context: click.Context, option: click.Parameter, value: str | 
             return Path(value[1:]).read_text().split("\n", 1)[0]
         except OSError as error:
             raise click.BadParameter(f"{value[1:]} cannot be read: {error.strerror}") from error
-    raise click.BadParameter(
-        "a password in a command line is seen by everybody on this machine; give - or @FILE,"
-        " or leave it out to be asked"
+    click.echo(
+        "Warning: a password in a command line is seen by everybody on this machine; give - or"
+        " @FILE, or leave it out to be asked.",
+        err=True,
     )
+    return value
+
+
+LABEL = click.option("--label", help="What the token is called in `xw tokens`.")
 
 
 @click.command(cls=Command)
@@ -56,6 +63,7 @@ def password_from(context: click.Context, option: click.Parameter, value: str | 
     help="Read the password from standard input or a file instead of asking.",
 )
 @click.option("--lifetime", type=Span(), help="How long the login lasts, such as 30d.")
+@LABEL
 @pass_shell
 def login(
     shell: Shell,
@@ -64,6 +72,7 @@ def login(
     ca: Path,
     password: str,
     lifetime: int | None,
+    label: str | None,
 ) -> None:
     """Log in as LOGIN; later commands act as this user.
 
@@ -76,8 +85,18 @@ def login(
             f"{path} is there and is no identity file, so it is left alone; name another one by"
             " --identity"
         )
-    profile.log_in(servers, ca.read_text(), login, password, path, lifetime)
-    shell.output.say(f"Logged in as {login}; the identity is in {path}. Next: xw stats")
+    label = label if label is not None else profile.default_label()
+    made = profile.log_in(servers, ca.read_text(), login, password, path, lifetime, label)
+    tell(shell, made, label, path)
+
+
+def tell(shell: Shell, made: profile.Login, label: str, path: Path) -> None:
+    """Say what a login made."""
+    limits = f", good for {made.scope} only" if made.scope else ""
+    shell.output.say(
+        f"Logged in as {made.user} until {made.expires_at}{limits}; token"
+        f" {made.identity.identity} ({label}) is in {path}. Next: xw stats"
+    )
 
 
 @click.command(cls=Command)
@@ -107,16 +126,31 @@ def logout(shell: Shell) -> None:
     help="What it is for: a worker of your own (it runs your works only), or another client.",
 )
 @click.option("--lifetime", type=Span(), help="How long it is good for, such as 30d.")
+@LABEL
+@click.option(
+    "--user",
+    metavar="LOGIN",
+    help="Whose it is, if not yours; for super users. A worker with a token of its own can be"
+    " revoked alone.",
+)
 @pass_shell
-def token(shell: Shell, file: Path, kind: str, lifetime: int | None) -> None:
+def token(
+    shell: Shell,
+    file: Path,
+    kind: str,
+    lifetime: int | None,
+    label: str | None,
+    user: str | None,
+) -> None:
     """Make an identity for a worker of your own.
 
     It is written into FILE, readable for you alone. The worker runs your works only, also private
-    ones.
+    ones. Its token is good for that and nothing else.
     """
     if file.exists():
         raise click.BadParameter(f"{file} is there already")
-    identity = shell.grid.new_identity(kind, lifetime=lifetime)
+    label = label if label is not None else file.stem
+    identity = shell.grid.new_identity(kind, user, lifetime, label)
     identity.write(file)
     shell.output.result(str(file), {"file": str(file), "token": identity.identity})
     if kind == "worker":

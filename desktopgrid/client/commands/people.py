@@ -106,12 +106,30 @@ def sendusergroup(shell: Shell, name: str) -> None:
 
 
 @click.command(cls=Command)
+@click.option("--user", metavar="LOGIN", help="Only this user's.")
+@LIMIT
+@pass_shell
+def tokens(shell: Shell, user: str | None, limit: int) -> None:
+    """List tokens, newest first: yours, or all of them for a super user.
+
+    When a token was last used is known to the hour. A scope that is empty is everything.
+    """
+    columns = (
+        *("uid", "user", "label", "scope", "source"),
+        *("created_at", "expires_at", "last_used_at", "revoked"),
+    )
+    where = {"user": user} if user is not None else {}
+    shell.output.rows("token", list(shell.grid.objects("tokens", (), limit, **where)), columns)
+
+
+@click.command(cls=Command)
 @click.argument("uid", metavar="LOGIN|TOKEN")
 @pass_shell
 def revoke(shell: Shell, uid: str) -> None:
     """Revoke a user, or a token of yours: at once, wherever it is in use.
 
-    What runs on a revoked worker is tried again on another one.
+    What runs on a revoked worker is tried again on another one; the works of a revoked user are
+    aborted.
     """
     shell.grid.revoke(uid)
     shell.output.say(f"{uid} is revoked.")

@@ -33,6 +33,7 @@ from desktopgrid.server.database.portions import askable
 from desktopgrid.server.database.schema import (
     applications,
     bags,
+    credentials,
     datas,
     executables,
     hosts,
@@ -124,6 +125,8 @@ _TIMES = dict.fromkeys(
         "last_seen_at",
         "ends_at",
         "deadline_at",
+        "expires_at",
+        "last_used_at",
     ),
     _moment,
 )
@@ -233,6 +236,26 @@ KINDS: dict[str, Kind] = {
         ("login", "group"),
         lambda who: _own(who, users.c.uid),
         decode={"level": lambda level: UserLevel(level).name.lower(), "is_revoked": bool},
+    ),
+    "tokens": Kind(
+        credentials.join(users, users.c.uid == credentials.c.user),
+        credentials.c.number,
+        (credentials.c.uid, users.c.login),
+        _columns(
+            credentials.c.uid,
+            users.c.login.label("user"),
+            credentials.c.label,
+            credentials.c.scope,
+            credentials.c.source,
+            credentials.c.created_at,
+            credentials.c.expires_at,
+            credentials.c.last_used_at,
+            credentials.c.is_revoked.label("revoked"),
+        ),
+        ("user", "label", "scope", "source"),
+        lambda who: _own(who, credentials.c.user),
+        credentials.c.kind == "token",
+        {"revoked": bool},
     ),
     "usergroups": Kind(
         usergroups,

@@ -81,8 +81,9 @@ def _text(name: str) -> Column[str]:
     return Column(name, Text, nullable=False, server_default=text("('')"))
 
 
-def _word(name: str) -> Column[str]:
-    return Column(name, String(32), nullable=False, server_default=text("''"))
+def _word(name: str, length: int = 32) -> Column[str]:
+    # SQLite adds no column to a table that is there if brackets are around its default.
+    return Column(name, String(length), nullable=False, server_default=text("''"))
 
 
 def _number() -> Column[int]:
@@ -159,6 +160,10 @@ credentials = Table(
     _time("created_at"),
     _time("expires_at", nullable=True),
     _flag("is_revoked"),
+    _word("label", NAME_LENGTH),
+    _word("scope", 64),
+    _word("source", NAME_LENGTH),
+    _time("last_used_at", nullable=True),
     _check("kind IN ('password', 'token')", "credentials_are_passwords_or_tokens"),
     _check("verifier <> ''", "credentials_have_a_verifier"),
 )

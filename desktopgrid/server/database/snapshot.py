@@ -27,7 +27,7 @@ from desktopgrid.model.objects import (
     UserGroup,
     Work,
 )
-from desktopgrid.model.rights import UserLevel
+from desktopgrid.model.rights import Scope, UserLevel
 from desktopgrid.server.database.live import live_works
 from desktopgrid.server.database.portions import streamed
 from desktopgrid.server.database.records import Shard
@@ -128,7 +128,16 @@ def _credentials(connection: Connection) -> list[Credential]:
     wanted = select(credentials).where(credentials.c.is_revoked.is_(False))
     return [
         Credential(
-            row.uid, row.user, row.kind, row.verifier, _at(row.created_at), _time(row.expires_at)
+            row.uid,
+            row.user,
+            row.kind,
+            row.verifier,
+            _at(row.created_at),
+            _time(row.expires_at),
+            label=row.label,
+            scope=Scope.of(row.scope),
+            source=row.source,
+            last_used_at=_time(row.last_used_at),
         )
         for row in connection.execute(wanted)
     ]

@@ -126,6 +126,7 @@ HOW: dict[type[changes.Change], Written] = {
         (changes.UserGroupInserted, schema.usergroups, _insert),
         (changes.UserSaved, schema.users, _save, "uid"),
         (changes.CredentialSaved, schema.credentials, _save, "uid"),
+        (changes.CredentialUsed, schema.credentials, _update, "uid"),
         (changes.DataSaved, schema.datas, _save, "uid"),
         (changes.ApplicationSaved, schema.applications, _save, "uid"),
         (changes.ExecutableSaved, schema.executables, _save, "application", "cpu", "os"),

@@ -16,6 +16,7 @@ from desktopgrid.wire.messages import MAX_FRAME
 
 HEADERS = {
     401: {"WWW-Authenticate": 'Bearer realm="grid", Basic realm="grid"'},
+    429: {"Retry-After": "5"},
     503: {"Retry-After": "5"},
 }
 """What HTTP asks to be said beside a status (RFC 9110)."""

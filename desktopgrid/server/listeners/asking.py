@@ -49,7 +49,9 @@ async def ask(request: web.Request) -> web.Response:
     key = request.headers.get(KEY_HEADER)
     if key is not None and not KEY.fullmatch(key):
         raise BadRequest(f"{KEY_HEADER} has 1 to 255 visible ASCII characters")
-    credential = await authenticate(service, request.headers.get("Authorization", ""))
+    credential = await authenticate(
+        service, request.headers.get("Authorization", ""), request.remote or ""
+    )
     core = service.core
     request[USER] = core.grid.users[core.present(credential, utc_now()).user].login
     asked = message_of(kind, await request.read())
@@ -66,8 +68,10 @@ def message_of(kind: type[m.Request], body: bytes) -> m.Request:
         raise BadRequest(str(error)) from None
 
 
-async def authenticate(service: Service, authorization: str) -> str:
-    """The credential of who carries this header; raises NotAuthenticated."""
+async def authenticate(service: Service, authorization: str, address: str) -> str:
+    """The credential of who carries this header; raises NotAuthenticated, or Throttled where
+    ``address`` guesses.
+    """
     scheme, _, rest = authorization.partition(" ")
     if scheme.lower() == "bearer":
         return by_token(service, *_pair(rest))
@@ -76,7 +80,7 @@ async def authenticate(service: Service, authorization: str) -> str:
             rest = base64.b64decode(rest, validate=True).decode()
         except (binascii.Error, ValueError):
             raise NotAuthenticated("Basic carries base64 of login:password") from None
-        return await by_password(service, *_pair(rest))
+        return await by_password(service, *_pair(rest), address)
     raise NotAuthenticated("a request carries `Authorization: Bearer TOKEN:SECRET`, or Basic")
 
 
@@ -87,9 +91,9 @@ def by_token(service: Service, token: str, secret: str) -> str:
     return token
 
 
-async def by_password(service: Service, login: str, password: str) -> str:
-    """The credential of who has this password; raises NotAuthenticated."""
-    return (await service.check_password(login, password)).uid
+async def by_password(service: Service, login: str, password: str, address: str) -> str:
+    """The credential of who has this password; raises NotAuthenticated, or Throttled."""
+    return (await service.passwords.check(service.core.grid, login, password, address)).uid
 
 
 def _pair(text: str) -> tuple[str, str]:

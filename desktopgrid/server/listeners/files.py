@@ -23,7 +23,7 @@ from desktopgrid.model.errors import (
     UnknownObject,
 )
 from desktopgrid.model.objects import Data
-from desktopgrid.model.rights import may_refer, reach_of
+from desktopgrid.model.rights import Scope, may_refer, reach_of
 from desktopgrid.server.core import Peer
 from desktopgrid.server.inserting import data_row, may_read
 from desktopgrid.server.listeners.clock import utc_now
@@ -66,7 +66,8 @@ def _readable(service: Service, peer: Peer, uid: str) -> Data:
     grid = service.core.grid
     data = grid.datas.get(uid)
     if data is not None and not data.is_elsewhere:
-        if not data.is_deleted and may_read(grid, peer.who, data):
+        may_look = Scope.READ in peer.who.scope and not data.is_deleted
+        if may_look and may_read(grid, peer.who, data):
             return data
         if peer.host is not None and _is_needed(grid, peer.host, data):
             return data
@@ -128,6 +129,8 @@ async def put_data(request: web.Request) -> web.Response:
         raise AccessDenied(f"data {data.uid} is another user's")
     if data.is_elsewhere:
         raise BadRequest(f"data {data.uid} is not on this server; it stays at {data.uri}")
+    if Scope.CREATE not in peer.who.scope:
+        raise AccessDenied(f"your token is good for {peer.who.scope} only; uploads want create")
     service.core.grid.check_quota(data)
     if data.is_available:
         await service.until_durable()
@@ -174,6 +177,8 @@ async def get_output(request: web.Request) -> web.StreamResponse:
     """An output of a work, for who may read the work."""
     service, peer = _peer(request)
     work, name = request.match_info["work"], request.match_info["name"]
+    if Scope.READ not in peer.who.scope:
+        raise AccessDenied(f"your token is good for {peer.who.scope} only; results want read")
     await service.until_durable()
     question = Reading(peer.who, GetResults((work,)), {})
     found = await service.ask(question)

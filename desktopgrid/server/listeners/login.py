@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
 from aiohttp import web
 
 from desktopgrid.model.errors import BadRequest, NotAuthenticated
-from desktopgrid.model.objects import Credential, new_uid
+from desktopgrid.model.objects import Credential, User, new_uid
+from desktopgrid.model.rights import EVERYTHING, Scope
 from desktopgrid.model.version import VERSION
 from desktopgrid.server.listeners.clock import utc_now
 from desktopgrid.server.listeners.watching import USER
-from desktopgrid.server.users import save_credential
+from desktopgrid.server.state import clean
+from desktopgrid.server.throttle import Throttled
+from desktopgrid.server.users import LONGEST_LABEL, save_credential
 from desktopgrid.wire.proof import new_secret, verifier_of
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ class Login(msgspec.Struct):
     login: str
     password: str
     lifetime: int = LIFETIME
+    label: str = ""
 
 
 class Token(msgspec.Struct):
@@ -42,6 +46,8 @@ class Token(msgspec.Struct):
     secret: str
     user: str
     level: int
+    scope: str
+    expires_at: str
 
 
 class Status(msgspec.Struct):
@@ -69,25 +75,46 @@ async def login(request: web.Request) -> web.Response:
         raise BadRequest(f"lifetime is 1 to {LONGEST_LIFETIME} seconds")
     watcher, address = service.watcher, request.remote or ""
     try:
-        user = await service.check_password(asked.login, asked.password)
-    except NotAuthenticated as error:
+        user = await service.passwords.check(
+            service.core.grid, asked.login, asked.password, address
+        )
+    except (NotAuthenticated, Throttled) as error:
         watcher.logged_in(asked.login, address, code=error.code)
         raise
+    ends_at = utc_now() + timedelta(seconds=asked.lifetime)
+    return await _token(request, user, ends_at, label=asked.label)
+
+
+async def _token(
+    request: web.Request,
+    user: User,
+    ends_at: datetime,
+    *,
+    label: str = "",
+    scope: Scope = EVERYTHING,
+    source: str = "",
+) -> web.Response:
+    """A new token for ``user``."""
+    service: Service = request.app["service"]
     request[USER] = user.login
-    secret, now = new_secret(), utc_now()
+    secret = new_secret()
     token = Credential(
         new_uid(),
         user.uid,
         "token",
         verifier_of(secret),
-        now,
-        now + timedelta(seconds=asked.lifetime),
+        utc_now(),
+        ends_at,
+        label=clean(label, LONGEST_LABEL),
+        scope=scope,
+        source=source,
     )
     service.core.change(lambda grid, out: save_credential(grid, token, out))
     await service.until_durable()
-    watcher.logged_in(user.login, address, token.uid)
+    service.watcher.logged_in(user.login, request.remote or "", token.uid)
     logger.info("User %s logged in and has token %s", user.login, token.uid)
-    return _json(Token(token.uid, secret, user.login, int(user.level)))
+    expires_at = ends_at.isoformat(timespec="seconds")
+    return _json(Token(token.uid, secret, user.login, int(user.level), str(scope), expires_at))
 
 
 async def status(request: web.Request) -> web.Response:

@@ -20,8 +20,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from argon2 import PasswordHasher
-from argon2.exceptions import VerificationError
 from sqlalchemy import Connection, Engine
 
 from condor.matcher import Matcher, MatcherUnavailable
@@ -30,11 +28,10 @@ from desktopgrid.model.errors import (
     AccessDenied,
     AlreadyThere,
     GridError,
-    NotAuthenticated,
     RequirementRefused,
     Unavailable,
 )
-from desktopgrid.model.objects import Site, Submitted, User, attributes_of
+from desktopgrid.model.objects import Site, Submitted, attributes_of
 from desktopgrid.server import questions, upkeep
 from desktopgrid.server.audit import actor
 from desktopgrid.server.changes import Change, RepliesForgotten
@@ -44,6 +41,7 @@ from desktopgrid.server.database import reading, records
 from desktopgrid.server.database.lookup import Lookup
 from desktopgrid.server.journal import Journal
 from desktopgrid.server.listeners.clock import utc_now
+from desktopgrid.server.listeners.passwords import Passwords
 from desktopgrid.server.listeners.probe import Probe
 from desktopgrid.server.loading import grid_from
 from desktopgrid.server.outputs import Outputs
@@ -88,10 +86,9 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self._readers = ThreadPoolExecutor(4, "reader")
         self.files = ThreadPoolExecutor(8, "files")
-        self._hashers = ThreadPoolExecutor(2, "argon2")
         self._judges = ThreadPoolExecutor(1, "matcher")
         self._matcher = Matcher()
-        self._hasher = PasswordHasher()
+        self.passwords = Passwords()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_judging = False
         self._writer: Connection | None = None
@@ -257,8 +254,9 @@ class Service:
                 if peer.close is not None:
                     peer.close(Unavailable.code, self._trouble)
         self._disappoint(self._trouble)
-        for pool in (self._readers, self.files, self._hashers, self._judges):
+        for pool in (self._readers, self.files, self._judges):
             pool.shutdown(wait=False)
+        self.passwords.close()
         self._matcher.close()
         if self._lookup is not None:
             self._lookup.close()
@@ -484,8 +482,7 @@ class Service:
         elif isinstance(message, m.SubmitPilots):
             await self.in_thread(self._readers, self._check_stamps, list(message.pilots))
         elif isinstance(message, m.SendUser) and message.password:
-            hashed = await self.in_thread(self._hashers, self._hasher.hash, message.password)
-            return replace(message, password=hashed)
+            return replace(message, password=await self.passwords.hash(message.password))
         return message
 
     async def ask(self, asked: Reading) -> dict[str, Any]:
@@ -554,30 +551,6 @@ class Service:
         except MatcherRefused as error:
             logger.warning("Requirements %r match no host: %s", text[:200], error)
             return [False] * len(ads)
-
-    # --- users ------------------------------------------------------------------------------------
-
-    async def check_password(self, login: str, password: str) -> User:
-        """The user with this login and password; raises NotAuthenticated, after the same time
-        whatever was wrong.
-        """
-        grid = self.core.grid
-        user = grid.user_named(login)
-        credential = grid.credentials.get(user.uid) if user is not None else None
-        verifier = credential.verifier if credential is not None else _NOBODYS
-        is_right = await self.in_thread(self._hashers, self._is_password, verifier, password)
-        if user is None or user.is_revoked or credential is None or not is_right:
-            raise NotAuthenticated("wrong login or password")
-        return user
-
-    def _is_password(self, verifier: str, password: str) -> bool:
-        try:
-            return self._hasher.verify(verifier, password)
-        except (VerificationError, ValueError):
-            return False
-
-
-_NOBODYS = PasswordHasher().hash("nobody has this password")
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -249,17 +249,9 @@ def test_a_token_for_a_worker_of_ones_own_is_a_secret_file(run: Xw, tmp_path: Pa
     assert run("token", "worker.identity").exit_code == 2
 
 
-def test_no_password_is_taken_from_a_command_line(run: Xw, tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
-    done = run(
-        *("login", "alice", "--server", "https://h:1", "--ca", "ca.pem", "--password", "secret")
-    )
-    assert done.exit_code == 2
-    assert "give - or @FILE" in done.stderr
-
-
-@pytest.mark.parametrize("source", ["prompt", "-", "@secret.txt"])
-def test_log_in_takes_the_password_from_where_nobody_sees_it(
+@pytest.mark.feature("XW-USR-1")
+@pytest.mark.parametrize("source", ["prompt", "-", "@secret.txt", "pass word"])
+def test_log_in_takes_a_password_and_warns_where_others_can_see_it(
     source: str, run: Xw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[object, ...]] = []
@@ -280,7 +272,9 @@ def test_log_in_takes_the_password_from_where_nobody_sees_it(
         input="pass word\n",
     )
     assert done.exit_code == 0
-    assert asked[0][2:] == ("alice", "pass word", 86_400)
+    assert asked[0][2:5] == ("alice", "pass word", 86_400)
+    assert ("seen by everybody" in done.stderr) is (source == "pass word")
+    assert "pass word" not in done.output
     assert (tmp_path / "xdg/glidebridge/identity.json").stat().st_mode & 0o777 == 0o600
 
 

@@ -211,7 +211,7 @@ def test_revoking_a_user_stops_what_his_workers_run(grid: GridUnderTest) -> None
     session = state.session
     grid.ask(m.Revoke("worker"), login="admin")
     assert grid.status(work) == "WAITING"
-    assert (session, "not-authenticated", "revoked") in grid.out.closing
+    assert (session, "not-authenticated", "its user was revoked") in grid.out.closing
     assert grid.grid.users["worker"].is_revoked
 
 
