@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import re
+import socket
 import sys
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
@@ -25,6 +26,14 @@ import click
 
 from desktopgrid.model.errors import GridError
 from desktopgrid.server import daemon, pki, watching_cli
+from desktopgrid.server.account import (
+    ROOT,
+    Account,
+    account_of,
+    become,
+    open_port,
+    whom_to_be,
+)
 from desktopgrid.server.backup import back_up
 from desktopgrid.server.config import LogLevel, Module
 from desktopgrid.server.config import read as read_configuration
@@ -115,6 +124,12 @@ def without_password(context: click.Context, option: click.Parameter, url: str) 
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Configure it by this file in the XWHEP manual's form, an xtremweb.server.conf.",
 )
+@click.option(
+    "--user",
+    default="",
+    metavar="NAME",
+    help="The system user that is to serve it; root makes it his. Default: you.",
+)
 def init(
     directory: Path,
     names: tuple[str, ...],
@@ -122,6 +137,7 @@ def init(
     address: str,
     url: str,
     manuals: Path | None,
+    user: str,
 ) -> None:
     """Make a new grid in DIR, ready to serve."""
     from desktopgrid.server import founding
@@ -130,32 +146,80 @@ def init(
     settings = {key: value for key, value in settings.items() if value}
     if port != DEFAULT_PORT:
         settings["port"] = str(port)
+    text = None
     if manuals is not None:
         if settings:
-            raise click.UsageError("--xwconfig says all; leave the other options out")
-        read_configuration(manuals)
-    home = founding.found(directory, settings, utc_now(), manuals)
+            raise click.UsageError("--xwconfig says all but --user; leave the others out")
+        text, configured = manuals.read_text(), read_configuration(manuals).server.user
+        if configured and user not in ("", configured):
+            raise click.UsageError(f"{manuals} says that {configured} serves this grid")
+        user = user or configured
+    owner = owner_of(user)
+    if user or os.geteuid() == 0:
+        settings["user"] = user or ROOT
+        if text is not None and not configured:
+            text = f"xtremweb.user = {settings['user']}\n{text}"
+    home = founding.found(directory, settings, utc_now(), text, owner)
+    if settings.get("user") == ROOT:
+        click.echo("root made this grid, so root serves it; --user NAME makes it his.", err=True)
     click.echo(f"A new grid is in {home.directory}. Next:", err=True)
     click.echo(f"  xwserver --directory {home.directory} start")
     click.echo(f"  xw --identity {home.admin_identity} stats")
     click.echo(f"  xwworker --identity {home.worker_identity} console")
 
 
+def owner_of(named: str) -> Account | None:
+    """Whose a new grid is to be; None where it is ours."""
+    if not named:
+        return None
+    try:
+        account = account_of(named)
+    except KeyError:
+        raise click.BadParameter(f"{named!r} is no user of this machine") from None
+    if account.uid == os.geteuid():
+        return None
+    if os.geteuid() != 0:
+        raise click.BadParameter("only root makes a grid for another user")
+    return account
+
+
+def enter(directory: Path) -> Home:
+    """The grid in ``directory``, for who changes something there: we are its user from now on."""
+    home = Home.open(directory)
+    account = whom_to_be(home.config.server.user, home.configuration, os.geteuid())
+    if account is not None:
+        become(account)
+    return home
+
+
+def enter_with_port(home: Home) -> socket.socket | None:
+    """Be the user that serves the grid, its port opened before if only root may do that."""
+    settings = home.config.server
+    account = whom_to_be(settings.user, home.configuration, os.geteuid())
+    if account is None:
+        return None
+    opened = open_port(settings.address, settings.port, home.configuration)
+    become(account)
+    return opened
+
+
 @main.command()
 @click.option("--ready-to", type=int, hidden=True)
+@click.option("--opened", "descriptor", type=int, hidden=True)
 @with_home
-def console(directory: Path, ready_to: int | None) -> None:
+def console(directory: Path, ready_to: int | None, descriptor: int | None) -> None:
     """Serve the grid in the foreground until SIGTERM or Ctrl-C; the log goes to standard error."""
     from desktopgrid.server.listeners.serving import serve
 
     home = Home.open(directory)
+    opened = enter_with_port(home) if descriptor is None else socket.socket(fileno=descriptor)
     # Who started us waits at a pipe and does not read what we say: it goes to a file.
     set_up_log(home.config.server.log_level, home.log if ready_to is not None else None)
     for note in home.config.notes:
         logger.warning("%s", note)
     hear_only(home.config.server.modules_logged)
     warn_of_certificate(home)
-    sys.exit(serve(home, on_ready(home, ready_to)))
+    sys.exit(serve(home, on_ready(home, ready_to), opened))
 
 
 def on_ready(home: Home, descriptor: int | None) -> Callable[[str], None]:
@@ -210,7 +274,8 @@ def warn_of_certificate(home: Home) -> None:
 @with_home
 def start(directory: Path, timeout: float) -> None:
     """Serve the grid in the background; returns when it serves."""
-    address = daemon.start(Home.open(directory), timeout)
+    home = Home.open(directory)
+    address = daemon.start(home, timeout, enter_with_port(home))
     click.echo(f"Serving at {address}.")
 
 
@@ -231,7 +296,7 @@ def restart(directory: Path, timeout: float) -> None:
     """Stop the grid's server if it runs, and start it."""
     home = Home.open(directory)
     daemon.stop(home, timeout)
-    click.echo(f"Serving at {daemon.start(home, timeout)}.")
+    click.echo(f"Serving at {daemon.start(home, timeout, enter_with_port(home))}.")
 
 
 @main.command()
@@ -262,7 +327,7 @@ def plain(value: Any) -> Any:
 @with_home
 def backup(directory: Path, target: Path) -> None:
     """Copy the grid, database and datas, to TARGET while it is served."""
-    back_up(Home.open(directory), target)
+    back_up(enter(directory), target)
     click.echo(f"Copied to {target}; `xwserver --directory {target} start` serves the copy.")
 
 
@@ -272,7 +337,7 @@ def renew(directory: Path) -> None:
     """Give the server a new certificate under the grid's CA, for the names that are configured."""
     from desktopgrid.server.founding import renew as renew_certificate
 
-    home = Home.open(directory)
+    home = enter(directory)
     renew_certificate(home, utc_now())
     certificate = home.certificate.read_bytes()
     names = ", ".join(pki.names_of(certificate))
@@ -292,7 +357,7 @@ def migrate(directory: Path, revision: str, yes: bool) -> None:
     """
     from desktopgrid.server.tables import bring, plan
 
-    home = Home.open(directory)
+    home = enter(directory)
     found = plan(home, revision)
     if found.is_down and not yes:
         click.confirm(
@@ -311,7 +376,7 @@ def passwd(directory: Path, login: str) -> None:
     """Set the password of user LOGIN, read from the terminal or from standard input."""
     from desktopgrid.server.people import set_password
 
-    home = Home.open(directory)
+    home = enter(directory)
     if sys.stdin.isatty():
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     else:

@@ -50,6 +50,7 @@ class ServerSection:
     address: str = "0.0.0.0"  # noqa: S104 - workers come from other machines
     port: int = DEFAULT_PORT
     names: tuple[str, ...] = ()
+    user: str = ""
     alive_period: timedelta = timedelta(seconds=60)
     stop_patience: timedelta = timedelta(seconds=30)
     log_level: LogLevel = LogLevel.INFO

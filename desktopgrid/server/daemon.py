@@ -10,6 +10,7 @@ import json
 import os
 import select
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -131,8 +132,9 @@ def _reason(error: urllib.error.HTTPError) -> str:
         return str(error)
 
 
-def start(home: Home, patience: float) -> str:
-    """Start the grid's server in the background; gives its address once it serves.
+def start(home: Home, patience: float, opened: socket.socket | None = None) -> str:
+    """Start the grid's server in the background; gives its address once it serves. ``opened`` is
+    its port, if only root could open it.
 
     Raises AlreadyThere if one runs, Unavailable with what it said last if it did not come up.
     """
@@ -144,13 +146,18 @@ def start(home: Home, patience: float) -> str:
     said_before = home.log.stat().st_size
     reading, writing = os.pipe()
     command = [sys.executable, "-m", "desktopgrid.server.cli", "--directory", str(home.directory)]
+    command += ["console", "--ready-to", str(writing)]
+    passed = [writing]
+    if opened is not None:
+        command += ["--opened", str(opened.fileno())]
+        passed.append(opened.fileno())
     with home.log.open("ab") as log:
         process = subprocess.Popen(
-            [*command, "console", "--ready-to", str(writing)],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            pass_fds=(writing,),
+            pass_fds=passed,
             start_new_session=True,
             cwd="/",
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

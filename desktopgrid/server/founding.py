@@ -16,6 +16,7 @@ from desktopgrid.model.errors import AlreadyThere, Unavailable
 from desktopgrid.model.objects import new_uid
 from desktopgrid.model.rights import UserLevel
 from desktopgrid.server import changes, pki
+from desktopgrid.server.account import Account, give
 from desktopgrid.server.database import engine as database
 from desktopgrid.server.database import records
 from desktopgrid.server.database.upgrading import upgrade
@@ -33,10 +34,15 @@ WORKER = "worker"
 
 
 def found(
-    directory: Path, settings: dict[str, str], now: datetime, manuals: Path | None = None
+    directory: Path,
+    settings: dict[str, str],
+    now: datetime,
+    manuals: str | None = None,
+    owner: Account | None = None,
 ) -> Home:
     """A new grid in ``directory``, which must be empty or not there, with these keys set, or with
-    the XWHEP manual's file ``manuals`` for its configuration.
+    the text ``manuals`` in the XWHEP manual's form for its configuration; ``owner``'s, if it is to
+    be another user's.
 
     It is made beside its place and then put there, so that what fails leaves nothing. Raises
     AlreadyThere, Unavailable, or ConfigurationError on a wrong setting.
@@ -57,9 +63,11 @@ def found(
         else:
             place = part / MANUALS_CONFIGURATION
             place.parent.mkdir(mode=0o755)
-            write_private(place, manuals.read_bytes())
+            write_private(place, manuals)
         _furnish(part, now)
         part.chmod(0o755)
+        if owner is not None:
+            give(part, owner)
         part.replace(directory)
         sync_directory(directory.parent)
     except OSError as error:

@@ -79,6 +79,8 @@ MANUAL: Table = {
     "alive.period": Means("server", "alive_period"),
     "MAXCONNECTIONS": Means("limits", "max_connections"),
     "HOMEDIR": Ignored("the grid's directory is the one that xwserver is called for"),
+    # The manual has it in a script of definitions, bin/xtremwebconf.sh; the spelling is ours.
+    "xtremweb.user": Means("server", "user"),
     "xtremweb.role": Ignored("", ("server",), of_a_server),
     "admin.login": Ignored(
         "the first administrator is called admin; `xw senduser --level super` makes others",

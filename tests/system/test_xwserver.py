@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import signal
@@ -273,7 +274,7 @@ def test_a_grid_may_be_configured_by_the_manuals_file(tmp_path):
     written = tmp_path / "xtremweb.server.conf"
     written.write_text(
         "# our grid\nport.https=0\nport.tcp=9321\njava.nio : true\nModulesLogged=Task\n"
-        "[server]\naddress = 127.0.0.1\n"
+        f"xtremweb.user={getpass.getuser()}\n[server]\naddress = 127.0.0.1\n"
     )
     place = tmp_path / "grid"
     code, _, talk = xwserver("init", str(place), "--xwconfig", str(written))

@@ -48,15 +48,15 @@ with the default of 5 ms a busy event loop would stretch a commit of 100 rows to
 """
 
 
-def serve(home: Home, on_ready: Callable[[str], None]) -> int:
+def serve(home: Home, on_ready: Callable[[str], None], opened: socket.socket | None = None) -> int:
     """Serve the grid in ``home`` until SIGTERM or SIGINT; ``on_ready`` is called with the address
-    once the port is open.
+    once the port is open. ``opened`` is the port, if only root could open it.
 
     Raises Unavailable if another server has the grid, or the port is taken.
     """
     raise_file_limit(home.config.limits.max_connections)
     sys.setswitchinterval(SWITCH_INTERVAL)
-    return uvloop.run(_serve(home, on_ready))
+    return uvloop.run(_serve(home, on_ready, opened))
 
 
 def raise_file_limit(connections: int) -> None:
@@ -122,7 +122,7 @@ def warn_of_weaknesses(engine: Engine) -> None:
             logger.warning("%s", weakness)
 
 
-async def _serve(home: Home, on_ready: Callable[[str], None]) -> int:
+async def _serve(home: Home, on_ready: Callable[[str], None], opened: socket.socket | None) -> int:
     engine = database.open(home)
     try:
         upgrade(engine)
@@ -146,7 +146,7 @@ async def _serve(home: Home, on_ready: Callable[[str], None]) -> int:
             shutdown_timeout=LAST_PATIENCE,
         )
         await runner.setup()
-        site, port = await _open_port(runner, home)
+        site, port = await _open_port(runner, home, opened)
         if home.config.watching.ganglia_port:
             await runner.app["ganglia"].open()
         told = _listen_to_signals()
@@ -167,16 +167,23 @@ async def _serve(home: Home, on_ready: Callable[[str], None]) -> int:
         engine.dispose()
 
 
-async def _open_port(runner: web.AppRunner, home: Home) -> tuple[web.TCPSite, int]:
+async def _open_port(
+    runner: web.AppRunner, home: Home, opened: socket.socket | None
+) -> tuple[web.BaseSite, int]:
     settings = home.config.server
-    site = web.TCPSite(
-        runner,
-        settings.address,
-        settings.port,
-        ssl_context=server_context(home),
-        backlog=BACKLOG,
-        reuse_address=True,
-    )
+    context = server_context(home)
+    site: web.BaseSite
+    if opened is not None:
+        site = web.SockSite(runner, opened, ssl_context=context, backlog=BACKLOG)
+    else:
+        site = web.TCPSite(
+            runner,
+            settings.address,
+            settings.port,
+            ssl_context=context,
+            backlog=BACKLOG,
+            reuse_address=True,
+        )
     try:
         await site.start()
     except OSError as error:
