@@ -15,7 +15,7 @@ NOON = 1_795_176_000.0
 FACTS = '{"name":"desk1","cpu":"x86_64","os":"linux","cores":2,"memory_mib":4000,"disk_mib":9000}'
 
 DEFAULTS: dict[type[Any], dict[str, Any]] = {
-    c.UserGroupInserted: {"uid": "physics", "name": "physics"},
+    c.UserGroupSaved: {"uid": "physics", "name": "physics", "is_deleted": False},
     c.UserSaved: {
         "uid": "alice",
         "login": "alice",
@@ -24,6 +24,7 @@ DEFAULTS: dict[type[Any], dict[str, Any]] = {
         "email": "",
         "is_revoked": False,
         "quota_mib": None,
+        "is_deleted": False,
     },
     c.CredentialSaved: {
         "uid": "token",
@@ -185,7 +186,7 @@ def completed(uid: str = "sweep-0", task: str = "sweep-0.1", **fields: Any) -> l
 
 
 PEOPLE = (
-    row(c.UserGroupInserted),
+    row(c.UserGroupSaved),
     row(c.UserSaved, uid="admin", login="admin", level=40),
     row(c.UserSaved, uid="alice", login="alice", group="physics"),
     row(c.UserSaved, uid="bob", login="bob", group="physics"),

@@ -42,6 +42,7 @@ class UserGroup:
 
     uid: UID
     name: str
+    is_deleted: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class User:
     email: str = ""
     is_revoked: bool = False
     quota_mib: Optional[int] = None
+    is_deleted: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ KEEP = None
 """Written where a column has no value."""
 
 
-class UserGroupInserted(NamedTuple):
+class UserGroupSaved(NamedTuple):
     uid: str
     name: str
+    is_deleted: bool
 
 
 class UserSaved(NamedTuple):
@@ -28,6 +29,7 @@ class UserSaved(NamedTuple):
     email: str
     is_revoked: bool
     quota_mib: int | None
+    is_deleted: bool
 
 
 class CredentialSaved(NamedTuple):
@@ -215,7 +217,7 @@ class RepliesForgotten(NamedTuple):
 
 
 Change = (
-    UserGroupInserted
+    UserGroupSaved
     | UserSaved
     | CredentialSaved
     | CredentialUsed

@@ -156,7 +156,7 @@ def _person(
     }
     write_private(path, json.dumps(identity, indent=1) + "\n")
     return [
-        changes.UserSaved(user, login, int(level), None, "", False, None),
+        changes.UserSaved(user, login, int(level), None, "", False, None, False),
         changes.CredentialSaved(
             token, user, "token", verifier_of(secret), now.timestamp(), None, False
         ),

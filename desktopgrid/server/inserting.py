@@ -31,6 +31,7 @@ from desktopgrid.model.uris import Place, located
 from desktopgrid.server import changes as c
 from desktopgrid.server.state import Grid, Outcome, check_name, check_uid, clean
 from desktopgrid.server.tasks import offer
+from desktopgrid.server.users import save_user_group
 from desktopgrid.wire import messages as m
 
 Body = dict[str, Any]
@@ -213,9 +214,8 @@ def send_group(
         if not may_administer(who):
             raise AccessDenied("only a super user may insert user groups")
         if any(group.name == name for group in grid.user_groups.values()):
-            raise AlreadyThere(f"there is a user group {name!r} already")
-        grid.user_groups[uid] = UserGroup(uid, name)
-        out.changes.append(c.UserGroupInserted(uid, name))
+            raise AlreadyThere(f"there is a user group {name!r} already, or was")
+        save_user_group(grid, UserGroup(uid, name), out)
     elif asked.kind in ("session", "group"):
         make = Session if asked.kind == "session" else Group
         _save_bag(grid, make(uid, name, who.user), out)

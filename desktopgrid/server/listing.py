@@ -64,7 +64,7 @@ def _login(grid: Grid, uid: str) -> str:
 def _users(grid: Grid, who: Who, now: datetime) -> Iterable[Row]:
     """All for a super user, himself for anybody else (XW-UM-1)."""
     for user in grid.users.values():
-        if may_administer(who) or user.uid == who.user:
+        if not user.is_deleted and (may_administer(who) or user.uid == who.user):
             yield _user(grid, user)
 
 
@@ -84,7 +84,7 @@ def _user(grid: Grid, user: User) -> Row:
 
 def _user_groups(grid: Grid, who: Who, now: datetime) -> Iterable[Row]:
     for group in grid.user_groups.values():
-        if may_administer(who) or group.uid == who.group:
+        if not group.is_deleted and (may_administer(who) or group.uid == who.group):
             yield {"uid": group.uid, "name": group.name}
 
 

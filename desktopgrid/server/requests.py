@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from desktopgrid.model.errors import AccessDenied, UnknownObject
 from desktopgrid.model.lifecycle import FINAL_WORKS
-from desktopgrid.model.objects import Task, Work
+from desktopgrid.model.objects import Task, User, UserGroup, Work
 from desktopgrid.model.rights import (
     EVERYTHING,
     READ,
@@ -28,7 +28,7 @@ from desktopgrid.model.rights import (
     may_provision,
 )
 from desktopgrid.server import changes as c
-from desktopgrid.server import explain, inserting, listing, pilots, submitting, users
+from desktopgrid.server import explain, inserting, leaving, listing, pilots, submitting, users
 from desktopgrid.server.state import Grid, Outcome
 from desktopgrid.server.tasks import abort, offer
 from desktopgrid.wire import messages as m
@@ -166,12 +166,16 @@ def _remove(
     """XW-GEN-1: marked deleted, never used again. All of them, or none if one cannot be."""
     works = _open_works(grid, who, asked.uids)
     others: list[inserting.Owned] = []
+    leavers: dict[str, User | UserGroup] = {}
     for uid in asked.uids:
         if uid in grid.works or uid in grid.batches:
             continue
         found = inserting.removable(grid, who, uid)
+        leaver = leaving.removable(grid, who, uid, asked.uids) if found is None else None
         if found is not None:
             others.append(found)
+        elif leaver is not None:
+            leavers[leaver.uid] = leaver
         elif not any(work == uid or work.startswith(f"{uid}-") for work in out.ended):
             raise UnknownObject.named("object", uid)
     for uid, owner in out.ended.items():
@@ -182,10 +186,12 @@ def _remove(
         abort(grid, work, "removed by its user", now, out)
     for found in others:
         inserting.delete(grid, found, out)
+    for leaver in leavers.values():
+        leaving.remove(grid, leaver, now, out)
     gone = [*(work.uid for work in works), *(uid for uid in out.ended if uid not in grid.works)]
     out.changes.extend(c.WorkRemoved(uid, now.timestamp()) for uid in gone)
     offer(grid, now, out)
-    return {"removed": [*gone, *(found.uid for found in others)]}
+    return {"removed": [*gone, *(each.uid for each in (*others, *leavers.values()))]}
 
 
 REQUESTS: dict[type[m.Request], Entry] = {
@@ -202,7 +208,7 @@ REQUESTS: dict[type[m.Request], Entry] = {
     m.SendUser: Entry(may_administer, users.send_user),
     m.ChangeUser: Entry(may_administer, users.change_user),
     m.SendToken: Entry(may_insert, users.send_token),
-    m.Revoke: Entry(may_insert, users.revoke, EVERYTHING),
+    m.Revoke: Entry(may_insert, leaving.revoke, EVERYTHING),
     m.Chmod: Entry(may_insert, inserting.chmod),
     m.Remove: Entry(may_insert, _remove),
     m.SubmitPilots: Entry(may_provision, pilots.submit),

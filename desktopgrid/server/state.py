@@ -184,9 +184,21 @@ class Grid:
         }
 
     def user_named(self, login: str) -> User | None:
-        """The user with this login."""
-        uid = self.logins.get(login)
-        return self.users[uid] if uid is not None else None
+        """The user with this login, unless he was removed."""
+        user = self.users[self.logins[login]] if login in self.logins else None
+        return user if user is not None and not user.is_deleted else None
+
+    def user_called(self, name: str) -> User | None:
+        """The user with this UID or login, unless he was removed."""
+        user = self.users.get(name)
+        return user if user is not None and not user.is_deleted else self.user_named(name)
+
+    def user_group_called(self, name: str) -> UserGroup | None:
+        """The user group with this UID or name, unless it was removed."""
+        for group in self.user_groups.values():
+            if name in (group.uid, group.name) and not group.is_deleted:
+                return group
+        return None
 
     def new_epoch(self) -> int:
         """An epoch that no task had before."""

@@ -180,6 +180,20 @@ def conclude(
     grid.drop_work(work)
 
 
+def abort(grid: Grid, work: Work, reason: str, now: datetime, out: Outcome) -> None:
+    """``work`` is taken back: what runs of it is stopped."""
+    task = work.task
+    if task is not None:
+        state = grid.host_of(task)
+        if state is not None:
+            out.push(state.session, m.Abandon(task.uid, task.epoch, reason))
+        end_task(grid, task, TaskEvent.ABORTED, reason, now, out)
+    elif work.status is WorkStatus.WAITING:
+        grid.scheduler.forget(work, grid.users[work.submission.owner], now)
+    conclude(grid, work, WorkEvent.ABORTED, reason, now, out)
+    grid.counts["aborted"] += 1
+
+
 def _tell(batch: Batch, work: Work, finished: m.Finished | None, host: str, out: Outcome) -> None:
     done = finished or m.Finished("", 0)
     ended = m.Ended(
@@ -217,20 +231,6 @@ def lose(
     else:
         requeue(grid, work, now, out)
     grid.counts["lost"] += 1
-
-
-def abort(grid: Grid, work: Work, reason: str, now: datetime, out: Outcome) -> None:
-    """``work`` is taken back: what runs of it is stopped."""
-    task = work.task
-    if task is not None:
-        state = grid.host_of(task)
-        if state is not None:
-            out.push(state.session, m.Abandon(task.uid, task.epoch, reason))
-        end_task(grid, task, TaskEvent.ABORTED, reason, now, out)
-    elif work.status is WorkStatus.WAITING:
-        grid.scheduler.forget(work, grid.users[work.submission.owner], now)
-    conclude(grid, work, WorkEvent.ABORTED, reason, now, out)
-    grid.counts["aborted"] += 1
 
 
 def data_arrived(grid: Grid, data: Data, now: datetime, out: Outcome) -> None:

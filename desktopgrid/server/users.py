@@ -1,4 +1,4 @@
-"""What requests about users lead to: users, their tokens, and the end of both."""
+"""What requests about users lead to: users, and their tokens."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from desktopgrid.model.errors import AccessDenied, AlreadyThere, BadRequest, UnknownObject
-from desktopgrid.model.objects import Credential, User
+from desktopgrid.model.objects import Credential, User, UserGroup
 from desktopgrid.model.rights import Scope, UserLevel, Who, may_administer
 from desktopgrid.server import changes as c
-from desktopgrid.server.hosts import lose_hosts
 from desktopgrid.server.state import Grid, Outcome, check_name, clean, timestamp
-from desktopgrid.server.tasks import abort, offer
+from desktopgrid.server.tasks import offer
 from desktopgrid.wire import messages as m
 
 Body = dict[str, Any]
@@ -67,7 +66,7 @@ def change_user(
 
 def _user(grid: Grid, name: str) -> User:
     """The user with this UID or login."""
-    user = grid.users.get(name) or grid.user_named(name)
+    user = grid.user_called(name)
     if user is None:
         raise UnknownObject.named("user", name)
     return user
@@ -82,10 +81,10 @@ def _level(name: str) -> UserLevel:
 
 def _user_group(grid: Grid, name: str) -> str:
     """The UID of the user group with this UID or name."""
-    for group in grid.user_groups.values():
-        if name in (group.uid, group.name):
-            return group.uid
-    raise UnknownObject.named("user group", name)
+    group = grid.user_group_called(name)
+    if group is None:
+        raise UnknownObject.named("user group", name)
+    return group.uid
 
 
 def save_user(grid: Grid, user: User, out: Outcome) -> None:
@@ -100,8 +99,15 @@ def save_user(grid: Grid, user: User, out: Outcome) -> None:
             user.email,
             user.is_revoked,
             user.quota_mib,
+            user.is_deleted,
         )
     )
+
+
+def save_user_group(grid: Grid, group: UserGroup, out: Outcome) -> None:
+    """``group`` is as given from now on."""
+    grid.user_groups[group.uid] = group
+    out.changes.append(c.UserGroupSaved(group.uid, group.name, group.is_deleted))
 
 
 def save_credential(grid: Grid, credential: Credential, out: Outcome) -> None:
@@ -152,37 +158,3 @@ def send_token(
     )
     save_credential(grid, token, out)
     return {"uid": asked.uid}
-
-
-def revoke(
-    grid: Grid, who: Who, session: str, asked: m.Revoke, now: datetime, out: Outcome
-) -> Body:
-    """XW-USR-13: at any time, and at once."""
-    credential = grid.credentials.get(asked.uid)
-    user = grid.users.get(asked.uid) or grid.user_named(asked.uid)
-    owner = credential.user if credential is not None else user.uid if user is not None else None
-    if owner is None:
-        raise UnknownObject.named("user or token", asked.uid)
-    if not may_administer(who) and not (credential is not None and owner == who.user):
-        raise AccessDenied("only a super user may revoke users and others' tokens")
-    if Scope.MANAGE not in who.scope and (credential is None or credential.scope & ~who.scope):
-        # So that one can log out, and no more.
-        raise AccessDenied(f"your token is good for {who.scope}: it takes back no greater one")
-    if credential is not None:
-        revoke_token(grid, credential, "its token was revoked", now, out)
-    elif user is not None:
-        save_user(grid, replace(user, is_revoked=True), out)
-        for work in [w for w in grid.works.values() if w.submission.owner == user.uid]:
-            abort(grid, work, "its user was revoked", now, out)
-        lose_hosts(grid, lambda state: state.who.user == user.uid, "its user was revoked", now, out)
-        out.closing.append((f"by:{user.uid}", "not-authenticated", "revoked"))
-    return {"revoked": asked.uid}
-
-
-def revoke_token(grid: Grid, token: Credential, reason: str, now: datetime, out: Outcome) -> None:
-    """``token`` is good for nothing any more: its sessions end, and what its workers had is given
-    to others.
-    """
-    save_credential(grid, replace(token, is_revoked=True), out)
-    lose_hosts(grid, lambda state: state.credential == token.uid, reason, now, out)
-    out.closing.append((f"by:{token.uid}", "not-authenticated", reason))

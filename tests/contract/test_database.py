@@ -191,7 +191,7 @@ NONSENSE = {
     "a user without a login": [row(c.UserSaved, uid="other", login="")],
     "a user of no known level": [row(c.UserSaved, level=25)],
     "a user of no user group": [row(c.UserSaved, group="nobody")],
-    "two user groups of one name": [row(c.UserGroupInserted, uid="other")],
+    "two user groups of one name": [row(c.UserGroupSaved, uid="other")],
     "a credential of nobody": [row(c.CredentialSaved, user="nobody")],
     "a credential of no known kind": [row(c.CredentialSaved, kind="smile")],
     "a credential that proves nothing": [row(c.CredentialSaved, verifier="")],

@@ -126,6 +126,31 @@ def test_users_and_what_they_may_do(server: ServerUnderTest, grid: Grid) -> None
         until(lambda: rita.stats() is None, "the session ends")
 
 
+@pytest.mark.feature("XW-GEN-1")
+def test_a_user_is_removed_for_good(server: ServerUnderTest, grid: Grid) -> None:
+    grid.send_bag("usergroup", "guests")
+    sam = someone(server, grid, "sam", level="advanced", user_group="guests")
+    waiting = sam.submit(NOWHERE)
+    tool = sam.send_application("sams", SQUARE, ANY_PLATFORM)["uid"]
+    with pytest.raises(AccessDenied, match="has members: sam"):
+        grid.remove(["guests"])
+    assert len(grid.remove(["guests", "sam"])) == 2
+    with pytest.raises(NotAuthenticated):
+        until(lambda: sam.stats() is None, "the session ends")
+    server.kill()
+    server.start()
+    again = server.client()
+    assert list(again.objects("users", ["sam"])) == []
+    assert list(again.objects("usergroups", ["guests"])) == []
+    assert server.rows("SELECT is_deleted FROM users WHERE login = ?", "sam") == [(True,)]
+    assert [row["status"] for row in again.objects("works", [waiting.uid])] == ["ABORTED"]
+    assert [row["owner"] for row in again.objects("apps", [tool])] == ["sam"]
+    with pytest.raises(AlreadyThere):
+        again.send_user("sam")
+    with pytest.raises(AlreadyThere):
+        again.send_bag("usergroup", "guests")
+
+
 def test_an_answer_is_given_again_by_the_next_server(server: ServerUnderTest, grid: Grid) -> None:
     peer = RawPeer(server.identity())
     body = submission(single=True, description={"expected_host": "nowhere"})

@@ -191,9 +191,11 @@ def chmod(shell: Shell, rights: str, names: tuple[str, ...]) -> None:
 @NAMES
 @pass_shell
 def rm(shell: Shell, names: tuple[str, ...]) -> None:
-    """Remove works, applications or datas.
+    """Remove works, applications, datas, sessions, groups; for super users also users and user
+    groups.
 
-    Works that are open are cancelled first.
+    Works that are open are cancelled first, and so are those of a user who is removed. What he
+    owns stays. Nothing ever gets the name of what was removed.
     """
     removed = shell.grid.remove(list(shell.names(names)))
     shell.output.rows("object", [{"uid": uid} for uid in removed], ("uid",))

@@ -235,6 +235,7 @@ KINDS: dict[str, Kind] = {
         ),
         ("login", "group"),
         lambda who: _own(who, users.c.uid),
+        users.c.is_deleted.is_(False),
         decode={"level": lambda level: UserLevel(level).name.lower(), "is_revoked": bool},
     ),
     "tokens": Kind(
@@ -264,6 +265,7 @@ KINDS: dict[str, Kind] = {
         _columns(usergroups.c.uid, usergroups.c.name),
         ("name",),
         _own_group,
+        usergroups.c.is_deleted.is_(False),
     ),
     "pilots": Kind(
         pilots.join(users, users.c.uid == pilots.c.owner).outerjoin(

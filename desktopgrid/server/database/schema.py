@@ -31,6 +31,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
     text,
 )
 from sqlalchemy.dialects import mysql
@@ -131,6 +132,7 @@ usergroups = Table(
     _number(),
     _uid("uid", unique=True),
     Column("name", String(NAME_LENGTH), nullable=False, unique=True),
+    Column("is_deleted", Boolean, nullable=False, server_default=false()),
     _check("name <> ''", "usergroups_have_a_name"),
 )
 
@@ -145,6 +147,7 @@ users = Table(
     Column("email", Text, nullable=False),
     _flag("is_revoked"),
     Column("quota_mib", Long, nullable=True),
+    Column("is_deleted", Boolean, nullable=False, server_default=false()),
     _check("login <> ''", "users_have_a_login"),
     _check(f"level IN ({', '.join(str(int(level)) for level in UserLevel)})", "users_have_a_level"),
 )

@@ -92,7 +92,8 @@ def load(connection: Connection, shard: Shard) -> Snapshot:
     return Snapshot(
         users=[_user(row) for row in connection.execute(select(users))],
         user_groups=[
-            UserGroup(row.uid, row.name) for row in connection.execute(select(usergroups))
+            UserGroup(row.uid, row.name, bool(row.is_deleted))
+            for row in connection.execute(select(usergroups))
         ],
         credentials=_credentials(connection),
         datas=_datas(connection),
@@ -121,6 +122,7 @@ def _user(row: Row[Any]) -> User:
         row.email,
         bool(row.is_revoked),
         row.quota_mib,
+        bool(row.is_deleted),
     )
 
 

@@ -123,7 +123,7 @@ def _written(
 HOW: dict[type[changes.Change], Written] = {
     change: _written(change, table, build, *key)
     for change, table, build, *key in (
-        (changes.UserGroupInserted, schema.usergroups, _insert),
+        (changes.UserGroupSaved, schema.usergroups, _save, "uid"),
         (changes.UserSaved, schema.users, _save, "uid"),
         (changes.CredentialSaved, schema.credentials, _save, "uid"),
         (changes.CredentialUsed, schema.credentials, _update, "uid"),

@@ -457,7 +457,7 @@ class Service:
         if not isinstance(message, m.Remove):
             return {}
         grid = core.grid
-        known = (grid.works, grid.applications, grid.datas, grid.bags)
+        known = (grid.works, grid.applications, grid.datas, grid.bags, grid.users)
         uids = [uid for uid in message.uids if not any(uid in table for table in known)]
         if not uids:
             return {}

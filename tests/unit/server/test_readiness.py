@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from desktopgrid.model.errors import Unavailable
-from desktopgrid.server.changes import UserGroupInserted
+from desktopgrid.server.changes import UserGroupSaved
 from desktopgrid.server.config import WatchingSection
 from desktopgrid.server.journal import Journal
 from desktopgrid.server.listeners.clock import utc_now
@@ -70,7 +70,7 @@ def test_a_journal_knows_for_how_long_it_has_been_writing(gate: threading.Event)
 
     journal = Journal(write, lambda position: done.set(), lambda error: None)
     assert journal.writing_for == 0
-    journal.put([UserGroupInserted("g", "group")])
+    journal.put([UserGroupSaved("g", "group", False)])
     assert begun.wait(30)
     assert journal.writing_for > 0
     gate.set()
