@@ -122,10 +122,12 @@ def _what(asked: m.Message) -> dict[str, Any]:
             "application": asked.description.get("application"),
             "label": asked.description.get("label"),
         }
-    return {field: _plain(value) for field, value in found.items() if value not in (None, "")}
+    return {f: _plain(f, value) for f, value in found.items() if value not in (None, "")}
 
 
-def _plain(value: Any) -> Any:
+def _plain(field: str, value: Any) -> Any:
+    if field == "rights" and isinstance(value, int):
+        return f"{value:o}"
     return value if isinstance(value, int) else clean(str(value), LONGEST_WORD)
 
 

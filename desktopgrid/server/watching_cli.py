@@ -89,7 +89,8 @@ def sentence(record: Record) -> str:
     outcome = record.code or record.outcome
     told = [f"{name}={value}" for name, value in record.what.items()]
     if record.verb == "task":
-        told = [record.application, f"on {record.host_name} ({record.host})", record.worker]
+        told = [record.application, f"on {record.host_name} ({record.host})"]
+        told += [f"worker of {record.worker}"]
         told += [f"pilot {record.pilot}"] if record.pilot else []
     told += [f"from {record.address}"] if record.address else []
     at = f"{record.at:%Y-%m-%d %H:%M:%S}"

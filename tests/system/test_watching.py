@@ -96,6 +96,8 @@ def test_each_request_has_a_line_that_webalizer_reads(server, tmp_path, webalize
     assert found["admin", "GET /v1/link HTTP/1.1", "101"] == 1
     uploads = [key for key in found if re.match("PUT /v1/datas/", key[1])]
     assert [(user, status) for user, _, status in uploads] == [("admin", "201")]
+    (download,) = [line for line in lines if line and line[5].startswith("GET /v1/datas/")]
+    assert (download[3], download[7]) == ("worker", str(len(SQUARE)))
     assert "secret" not in log
 
     assert records(webalizer, tmp_path, log.encode()) == (len(lines), 0)
@@ -177,7 +179,7 @@ def test_who_did_what_and_for_whom_each_task_ran_is_found(server, tmp_path):
     assert audit(server, "--user", "ann", "--until", "1 h") == []
 
     text = run(SERVER, "--directory", server.place, "audit", "--object", stamp).stdout
-    assert f"pilot {stamp} from 127.0.0.1" in text
+    assert f"worker of admin pilot {stamp} from 127.0.0.1" in text
     log = server.home.audit_log
     assert log.stat().st_mode & 0o777 == 0o600
     assert "horse" not in log.read_text()

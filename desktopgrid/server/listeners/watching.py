@@ -116,8 +116,17 @@ def access_logger(watcher: Watcher) -> type[AbstractAccessLogger]:
                     request.rel_url.raw_path,
                     f"{request.version.major}.{request.version.minor}",
                     response.status,
-                    response.body_length,
+                    size_of(request, response),
                 )
             )
 
     return AccessLogger
+
+
+def size_of(request: web.BaseRequest, response: web.StreamResponse) -> int | None:
+    """Bytes of the answer without its headers, as the Common Log Format has them. None where nobody
+    knew beforehand, or nothing is sent.
+    """
+    if request.method == "HEAD" or response.status in (101, 204, 304):
+        return None
+    return response.content_length

@@ -153,6 +153,7 @@ def test_an_answer_given_again_has_no_second_line(grid):
         (m.SendToken("t1", SECRET, "alice"), "admin", ("t1",), {"user": "alice"}),
         (m.Revoke("token-alice"), "admin", ("token-alice",), {}),
         (m.SubmitPilots("pool", {"p1": SECRET, "p2": SECRET}), "admin", None, {"site": "pool"}),
+        (m.SendData("d1", "in", "0" * 64, 5), "alice", ("d1",), None),
         (m.SendUser("u2", "bob", "worker", SECRET), "admin", ("u2",), None),
     ],
 )
@@ -198,6 +199,10 @@ def test_a_task_is_logged_with_its_pilot_its_host_and_the_real_user(grid):
         pilot="p1",
         address="192.0.2.7",
     )
+
+
+def test_access_rights_are_written_as_people_write_them(grid):
+    assert grid.done(m.SendData("d1", "in", "0" * 64, 5, rights=0o750)).what["rights"] == "750"
 
 
 # --- searching ------------------------------------------------------------------------------------
