@@ -111,7 +111,8 @@ def _named(asked: m.Message) -> Sequence[str]:
 
 
 def _names(value: Any) -> Sequence[str]:
-    return (value,) if isinstance(value, str) else tuple(value)
+    # Requests to come may have other things under these names; a line about them is no error.
+    return tuple(map(str, value)) if isinstance(value, list | tuple | dict) else (str(value),)
 
 
 def _what(asked: m.Message) -> dict[str, Any]:

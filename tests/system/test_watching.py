@@ -71,6 +71,17 @@ def get(
         return error.code, error.read().decode()
 
 
+def spoken(server: ServerUnderTest, said: bytes) -> bytes:
+    """What the server answers to who speaks TLS and no HTTP."""
+    trust = ssl.create_default_context(cafile=str(server.home.ca_certificate))
+    with (
+        socket.create_connection(("127.0.0.1", server.port)) as plain,
+        trust.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
+    ):
+        connection.sendall(said)
+        return connection.recv(10_000)
+
+
 # --- the access log -------------------------------------------------------------------------------
 
 
@@ -81,6 +92,8 @@ def test_each_request_has_a_line_that_webalizer_reads(server, tmp_path, webalize
         grid.why("no-such-work")
     assert get(server, "/v1/status?secret=1")[0] == 200
     assert get(server, "/nowhere/%22%0A%20x", "DELETE")[0] == 404
+    for garbage in (b"GARBAGE\r\n\r\n", b'GET /"x" HTTP/1.1\r\nHost: [\r\nA\r\n\r\n'):
+        assert b" 400 " in spoken(server, garbage)
     grid.close()
     server.stop()
 
@@ -94,6 +107,7 @@ def test_each_request_has_a_line_that_webalizer_reads(server, tmp_path, webalize
     assert found["-", "GET /v1/status HTTP/1.1", "200"] == 1
     assert found["-", "DELETE /nowhere/%22%0A%20x HTTP/1.1", "404"] == 1
     assert found["admin", "GET /v1/link HTTP/1.1", "101"] == 1
+    assert found["-", "UNKNOWN / HTTP/1.0", "400"] == 2
     uploads = [key for key in found if re.match("PUT /v1/datas/", key[1])]
     assert [(user, status) for user, _, status in uploads] == [("admin", "201")]
     (download,) = [line for line in lines if line and line[5].startswith("GET /v1/datas/")]
