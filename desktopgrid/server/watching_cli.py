@@ -94,7 +94,9 @@ def sentence(record: Record) -> str:
         told += [f"pilot {record.pilot}"] if record.pilot else []
     told += [f"from {record.address}"] if record.address else []
     at = f"{record.at:%Y-%m-%d %H:%M:%S}"
-    return f"{at}  {record.user:12} {record.verb:12} {outcome:14} {objects}  {' '.join(told)}"
+    line = f"{at}  {record.user:12} {record.verb:12} {outcome:14} {objects}  {' '.join(told)}"
+    # Anybody may try to log in under a name that looks like another line.
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 @click.command()

@@ -18,6 +18,7 @@ from desktopgrid.server.core import Core, Peer
 from desktopgrid.server.logs import append
 from desktopgrid.server.requests import READING, REQUESTS
 from desktopgrid.server.watching import Watcher
+from desktopgrid.server.watching_cli import sentence
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.exchange import CLIENT, SERVER, WORKER, Exchange
 from tests.builders import NOON, GridUnderTest, hours, replace, who
@@ -203,6 +204,14 @@ def test_a_task_is_logged_with_its_pilot_its_host_and_the_real_user(grid):
 
 def test_access_rights_are_written_as_people_write_them(grid):
     assert grid.done(m.SendData("d1", "in", "0" * 64, 5, rights=0o750)).what["rights"] == "750"
+
+
+def test_a_name_makes_no_other_line_for_people_or_programs():
+    name = "eve\n2026-11-20 12:00:00  admin  revoke\x1b[2J\u2028"
+    record = audit.of_login(name, "192.0.2.7", "", "not-authenticated", NOON)
+    assert sentence(record).isprintable()
+    assert sentence(record).startswith("2026-11-20 12:00:00  eve\\n2026-11-20 12:00:00")
+    assert encode([record]).count(b"\n") == 1
 
 
 # --- searching ------------------------------------------------------------------------------------
