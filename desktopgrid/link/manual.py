@@ -107,6 +107,8 @@ def _table(loglevel: Means, patience: Means) -> Table:
         "JOBID": Ignored(_ONE_WORK),
         "BATCHID": Ignored(_ONE_WORK),
         "launcher.url": Ignored("a worker is installed, and not loaded when it starts"),
+        # The manual has it in a script of definitions, bin/xtremwebconf.sh; the spelling is ours.
+        "xtremweb.user": Means("worker", "user"),
         "xtremweb.role": Ignored("", ("worker", "client"), of_a_peer),
     }
 

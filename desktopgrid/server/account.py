@@ -1,7 +1,5 @@
-"""The system user that the server runs as (XWHEP manual, 7.1.2).
-
-Root may start a server, for the sake of a port below 1024 or a machine's boot; the server is that
-user from then on, before it opens anything else. Whoever else starts it must be that user.
+"""Root starts a server for another user, for the sake of a port below 1024 or a machine's boot; the
+server is that user from then on, before it opens anything else (XWHEP manual, 7.1.2).
 """
 
 from __future__ import annotations
@@ -10,79 +8,41 @@ import os
 import pwd
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from desktopgrid.model.errors import AccessDenied, ConfigurationError, Unavailable
+from desktopgrid.model import account as accounts
+from desktopgrid.model.account import Account
+from desktopgrid.model.errors import ConfigurationError, Unavailable
 
-ROOT = "root"
 PRIVILEGED = 1024
 """Ports below this one are root's to open."""
 
 
-@dataclass(frozen=True)
-class Account:
-    """A user of this machine."""
-
-    name: str
-    uid: int
-    gid: int
-    home: str
-
-
 def account_of(name: str) -> Account:
     """The user of this machine called ``name``; raises KeyError."""
-    found = pwd.getpwnam(name)
-    return Account(found.pw_name, found.pw_uid, found.pw_gid, found.pw_dir)
+    return Account.of(pwd.getpwnam(name))
 
 
 def whom_to_be(
     named: str, file: Path, uid: int, known: Callable[[str], Account] = account_of
 ) -> Account | None:
-    """Whom a process of user number ``uid`` must become to be the user that ``file`` names; None
-    where it may stay who it is.
+    """Whom a server that user number ``uid`` starts must become; None where it may stay who it is.
 
-    Raises ConfigurationError where there is no such user or root is told nothing, AccessDenied
-    where another user would have to be root to obey.
+    Raises ConfigurationError where root is told nothing, or as :func:`accounts.whom_to_be` does.
     """
-    if not named:
-        if uid != 0:
-            return None
+    if not named and uid == 0:
         raise ConfigurationError(
             str(file),
             1,
             "[server] user is missing: root starts a server for a system user that is named there,"
             " and serves itself only where it says root",
         )
-    try:
-        account = known(named)
-    except KeyError:
-        message = f"[server] user {named!r} is no user of this machine (useradd --system {named})"
-        raise ConfigurationError(str(file), 1, message) from None
-    if account.uid == uid:
-        return None
-    if uid != 0:
-        raise AccessDenied(
-            f"this grid is {named}'s ([server] user in {file}): be that user, or root,"
-            f" as by `sudo -u {named} xwserver ...`"
-        )
-    return account
+    return accounts.whom_to_be(named, "server", str(file), uid, known)
 
 
-def become(account: Account, system: Any = os) -> None:
-    """Be ``account`` from now on, for good: its groups, its home, and no way back to root."""
-    system.initgroups(account.name, account.gid)
-    system.setgid(account.gid)
-    system.setuid(account.uid)
-    try:
-        system.setuid(0)
-    except PermissionError:
-        pass
-    else:
-        raise AccessDenied(f"root could not be left for {account.name}")
-    names = {"HOME": account.home, "USER": account.name, "LOGNAME": account.name}
-    system.environ.update(names)
+def become(account: Account) -> None:
+    """Be ``account`` from now on, for good."""
+    accounts.become(account, os)
 
 
 def open_port(address: str, port: int, file: Path) -> socket.socket | None:

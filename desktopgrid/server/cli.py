@@ -24,16 +24,10 @@ from typing import Any
 
 import click
 
+from desktopgrid.model.account import ROOT, Account
 from desktopgrid.model.errors import GridError
 from desktopgrid.server import daemon, pki, watching_cli
-from desktopgrid.server.account import (
-    ROOT,
-    Account,
-    account_of,
-    become,
-    open_port,
-    whom_to_be,
-)
+from desktopgrid.server.account import account_of, become, open_port, whom_to_be
 from desktopgrid.server.backup import back_up
 from desktopgrid.server.config import LogLevel, Module
 from desktopgrid.server.config import read as read_configuration

@@ -12,11 +12,12 @@ from datetime import datetime
 from importlib import resources
 from pathlib import Path
 
+from desktopgrid.model.account import Account
 from desktopgrid.model.errors import AlreadyThere, Unavailable
 from desktopgrid.model.objects import new_uid
 from desktopgrid.model.rights import UserLevel
 from desktopgrid.server import changes, pki
-from desktopgrid.server.account import Account, give
+from desktopgrid.server.account import give
 from desktopgrid.server.database import engine as database
 from desktopgrid.server.database import records
 from desktopgrid.server.database.upgrading import upgrade

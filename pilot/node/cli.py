@@ -11,6 +11,7 @@ import argparse
 import logging
 import logging.handlers
 import os
+import pwd
 import resource
 import signal
 import sys
@@ -22,6 +23,7 @@ from typing import Any, Callable, Optional
 
 from desktopgrid.link.identity import Identity
 from desktopgrid.link.session import Link
+from desktopgrid.model import account
 from desktopgrid.model.errors import ConfigurationError, GridError
 from desktopgrid.model.version import VERSION
 from desktopgrid.wire import messages as m
@@ -177,7 +179,7 @@ def _report(error: GridError, program: str) -> int:
 
 def _settings(parsed: argparse.Namespace, is_pilot: bool) -> Settings:
     file = parsed.config or (None if is_pilot else config.place(os.environ))
-    node = config.read(file) if file else NodeConfig()
+    node = _configured(file) if file else NodeConfig()
     worker = node.worker
     identity = parsed.identity or worker.identity
     directory = parsed.dir or (_scratch() if is_pilot else worker.directory.expanduser())
@@ -196,6 +198,23 @@ def _settings(parsed: argparse.Namespace, is_pilot: bool) -> Settings:
         memory_mib=getattr(parsed, "memory", worker.memory_mib),
         disk_mib=getattr(parsed, "disk", worker.disk_mib),
     )
+
+
+def _configured(file: Path) -> NodeConfig:
+    """What ``file`` says, read as the user who works: root becomes the one that it names (XWHEP
+    manual, 7.2.2).
+    """
+    node = config.read(file)
+    whom = account.whom_to_be(node.worker.user, "worker", str(file), os.geteuid(), _account_of)
+    if whom is None:
+        return node
+    account.become(whom, os)
+    # `~` is another place now, and a password in the file must be this user's to read.
+    return config.read(file)
+
+
+def _account_of(name: str) -> account.Account:
+    return account.Account.of(pwd.getpwnam(name))
 
 
 def _scratch() -> Path:
@@ -375,6 +394,8 @@ def _work(agent: Agent, settings: Settings) -> int:
     os.umask(0o077)
     for note in settings.config.notes:
         logger.warning("%s", note)
+    if os.geteuid() == 0 and not settings.is_pilot:
+        logger.warning("Tasks run as root here; [worker] user names who shall run them instead")
     processes.keep_descriptors()
     # A crashed task leaves no core file: it would come back as an output.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

@@ -32,6 +32,7 @@ class WorkerConfig:
     """The section ``[worker]``. 0 or nothing: as much as there is, or no such limit."""
 
     identity: Path = Path()
+    user: str = ""
     directory: Path = Path("~/.glidebridge/worker")
     name: str = ""
     slots: int = 0

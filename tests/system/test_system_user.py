@@ -10,11 +10,16 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from desktopgrid.link.identity import Identity
+from desktopgrid.server import pki
 from desktopgrid.server.home import Home
+from pilot.node.storage import owner_of
+from tests.system.processes import run
 from tests.system.test_xwserver import xwserver
 
 NOBODY = pwd.getpwnam("nobody")
@@ -115,4 +120,52 @@ def test_who_is_not_root_cannot_start_it_for_another(place: Path) -> None:
     configuration = place / "server.conf"
     configuration.write_text(configuration.read_text().replace("#user =", "user = root"))
     code, _, talk = xwserver("start", directory=place)
-    assert (code, "this grid is root's ([server] user in" in talk) == (1, True)
+    assert (code, "server.conf is root: only that user may do this" in talk) == (1, True)
+
+
+def xwworker(*words: str | Path) -> tuple[int, str, str]:
+    """Exit code, output and talk of one command of a worker."""
+    source = "import sys; from pilot.node.cli import main; sys.exit(main())"
+    done = run(source, *words)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def a_worker(directory: Path, user: str) -> Path:
+    """The configuration of a worker that ``user`` is to be, and that finds no server."""
+    ca = pki.ca_certificate(pki.new_key(), "a grid", datetime.now(UTC)).decode()
+    identity = directory / "worker.identity"
+    Identity(("https://127.0.0.1:9",), "worker", "me", "a" * 64, ca).write(identity)
+    file = directory / "worker.conf"
+    file.write_text(
+        f"[worker]\nuser = {user}\nidentity = {identity}\ndirectory = {directory}/worker\n"
+    )
+    return file
+
+
+@AS_ROOT
+@pytest.mark.feature("XW-CFG-16", "XW-SVC-4")
+def test_a_worker_is_the_user_that_its_file_names(place: Path) -> None:
+    file = a_worker(place.parent, "nobody")
+    for path in (place.parent, *place.parent.iterdir()):
+        os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
+    code, _, talk = xwworker("start", "--config", file)
+    assert code == 0, talk
+    pid = owner_of(place.parent / "worker")
+    assert pid is not None
+    try:
+        assert users_of(pid) == {str(NOBODY.pw_uid)}
+        files = [place.parent / "worker", *(place.parent / "worker").rglob("*")]
+        assert {path.stat().st_uid for path in files} == {NOBODY.pw_uid}
+        code, out, _ = xwworker("status", "--config", file)
+        assert (code, str(pid) in out) == (0, True)
+    finally:
+        assert xwworker("stop", "--config", file)[0] == 0
+
+
+@pytest.mark.feature("XW-SVC-4")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may be anybody")
+def test_a_worker_without_the_right_to_be_another_user_is_none(place: Path) -> None:
+    code, _, talk = xwworker("start", "--config", a_worker(place.parent, "root"))
+    assert (code, "worker.conf is root: only that user may do this" in talk) == (1, True)
+    assert not (place.parent / "worker").exists()

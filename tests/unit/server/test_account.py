@@ -8,14 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from desktopgrid.model.account import Account, become
 from desktopgrid.model.errors import AccessDenied, ConfigurationError
-from desktopgrid.server.account import (
-    Account,
-    account_of,
-    become,
-    open_port,
-    whom_to_be,
-)
+from desktopgrid.server.account import account_of, open_port, whom_to_be
 
 FILE = Path("/grid/server.conf")
 XTREMWEB = Account("xtremweb", 901, 902, "/srv/xtremweb")
@@ -43,8 +38,13 @@ def test_whom_a_server_becomes(named: str, uid: int, account: Account | None) ->
     [
         ("", 0, ConfigurationError, r"server.conf:1: \[server\] user is missing: root starts"),
         ("xtremewb", 0, ConfigurationError, "'xtremewb' is no user of this machine"),
-        ("xtremweb", 1000, AccessDenied, "this grid is xtremweb's .*be that user, or root"),
-        ("root", 1000, AccessDenied, "this grid is root's"),
+        (
+            "xtremweb",
+            1000,
+            AccessDenied,
+            "is xtremweb: only that user may do this, .* or root, who becomes",
+        ),
+        ("root", 1000, AccessDenied, "is root: only that user may"),
     ],
 )
 def test_who_may_not_start_it(named: str, uid: int, kind: type[Exception], sentence: str) -> None:
