@@ -2,6 +2,7 @@
 
 CondorError
 ├── AdError                    an attribute is absent or is not what was expected
+├── AdSyntaxError              a text is no ClassAd, or too large a one
 ├── DescriptionRefused         a job description that a submit file cannot express
 ├── RequirementRefused         a requirement that is wrong, too long, or costs too much
 ├── MatcherUnavailable         the matcher's child process cannot be had
@@ -22,6 +23,14 @@ class AdError(CondorError):
     def __init__(self, attribute: str, value: object, expected: str) -> None:
         super().__init__(f"attribute {attribute} is {value!r}, expected {expected}")
         self.attribute, self.value, self.expected = attribute, value, expected
+
+
+class AdSyntaxError(CondorError):
+    """A text that is no ClassAd, or no expression, or too large for the library."""
+
+    def __init__(self, reason: str, line: int | None) -> None:
+        super().__init__(f"line {line}: {reason}" if line is not None else reason)
+        self.reason, self.line = reason, line
 
 
 class DescriptionRefused(CondorError):

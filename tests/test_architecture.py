@@ -50,7 +50,7 @@ ARROWS: dict[str, set[str]] = {
     "cod.claim": {"cod.lease", "cod.slot"},
     "cod.lease": {"cod.claim", "cod.slot"},
     "cod.slot": {"cod.claim", "cod.lease"},
-    "jdl": {"condor.ads"},
+    "jdl": {"condor.ads", "condor.errors", "condor.quoting"},  # none of them loads htcondor2
     "condor": set(),
 }
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from condor.errors import AdError, DescriptionRefused
-from condor.submit import JobDescription, as_cluster, quote_list, require_files, submit_lines
+from condor.quoting import quote_list
+from condor.submit import JobDescription, as_cluster, require_files, submit_lines
 
 
 def a_job(*arguments: str, **facts: object) -> JobDescription:
