@@ -13,6 +13,7 @@ from pathlib import Path
 
 from desktopgrid.model.errors import AlreadyThere, BadRequest, Unavailable
 from desktopgrid.server.home import Home, sync_directory
+from desktopgrid.server.storage import COLLECTOR, undisturbed
 
 
 def back_up(home: Home, target: Path) -> None:
@@ -35,8 +36,9 @@ def back_up(home: Home, target: Path) -> None:
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(mode=0o700, parents=True)
-        _copy_database(home.database, part / home.database.name)
-        _copy_files(home, part)
+        with undisturbed(home.datas):
+            _copy_database(home.database, part / home.database.name)
+            _copy_files(home, part)
         _sync(part)
         part.replace(target)
         sync_directory(target.parent)
@@ -72,7 +74,8 @@ def _copy_files(home: Home, target: Path) -> None:
             shutil.copy2(path, target / path.name)
     shutil.copytree(home.sites_directory, target / home.sites_directory.name)
     # Uploads under way are nobody's yet.
-    shutil.copytree(home.datas, target / home.datas.name, ignore=shutil.ignore_patterns("partial"))
+    unwanted = shutil.ignore_patterns("partial", COLLECTOR)
+    shutil.copytree(home.datas, target / home.datas.name, ignore=unwanted)
 
 
 def _sync(directory: Path) -> None:

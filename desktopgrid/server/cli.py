@@ -37,6 +37,8 @@ from desktopgrid.server.modules import Of
 
 logger = logging.getLogger(__name__)
 
+NICENESS = 10
+MIB = 1 << 20
 LOG_BYTES, LOGS_KEPT = 16 << 20, 3
 
 LEVELS = {
@@ -323,6 +325,37 @@ def backup(directory: Path, target: Path) -> None:
     """Copy the grid, database and datas, to TARGET while it is served."""
     back_up(enter(directory), target)
     click.echo(f"Copied to {target}; `xwserver --directory {target} start` serves the copy.")
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Say what would go, and let it be.")
+@with_home
+def collect(directory: Path, dry_run: bool) -> None:
+    """Throw away contents that nothing refers to any more: of what was removed, of broken uploads.
+
+    Beside a server that runs, or without one. Prints the digest of each; a running server does this
+    by itself now and then ([datas] collect_every).
+    """
+    from desktopgrid.server.collecting import collect as collect_garbage
+    from desktopgrid.server.database import engine as database
+
+    home = Home.open(directory)
+    set_up_log(home.config.server.log_level)
+    os.nice(NICENESS)
+    engine = database.open(home, exclusive=False)
+    try:
+        before = utc_now() - home.config.datas.garbage_kept
+        found = collect_garbage(engine, home.datas, before.timestamp(), is_dry=dry_run)
+    finally:
+        engine.dispose()
+    for sha256, size in found.contents.items():
+        click.echo(f"{sha256} {size}")
+    would = "would be" if dry_run else "were"
+    click.echo(
+        f"{len(found.contents)} contents of {found.size / MIB:.1f} MiB {would} thrown away,"
+        f" and the marks of {found.marks} tasks",
+        err=True,
+    )
 
 
 @main.command()

@@ -159,14 +159,19 @@ class WatchingSection:
 
 @dataclass(frozen=True)
 class DatasSection:
-    """``[datas]``: datas that are not on the server."""
+    """``[datas]``: what is elsewhere, and what nobody refers to any more."""
 
     schemes: tuple[str, ...] = ()
+    collect_every: timedelta = timedelta(days=1)
+    garbage_kept: timedelta = timedelta(days=1)
 
     def __post_init__(self) -> None:
         for scheme in self.schemes:
             if not re.fullmatch("[a-z][a-z0-9+.-]*", scheme):
                 raise ValueError(f"schemes: {scheme!r} is no scheme of a URI, such as davs")
+        # The row of what was uploaded is written a moment later.
+        if self.garbage_kept < timedelta(minutes=1):
+            raise ValueError("garbage_kept must be at least a minute")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 from desktopgrid.model.errors import BadRequest
@@ -40,6 +41,28 @@ class Outputs:
     def has(self, task: str, sha256: str) -> bool:
         """Whether ``task`` has uploaded this content."""
         return (self._place(task) / sha256).is_file()
+
+    def tasks(self) -> list[str]:
+        """The tasks that have uploaded something."""
+        return sorted(os.listdir(self.directory))
+
+    def of(self, task: str) -> set[str]:
+        """What ``task`` has uploaded."""
+        try:
+            return set(os.listdir(self._place(task)))
+        except FileNotFoundError:
+            return set()
+
+    def is_newer(self, task: str, than: float) -> bool:
+        """Whether ``task`` has uploaded something new since ``than`` (seconds since the epoch)."""
+        try:
+            return self._place(task).stat().st_mtime >= than
+        except FileNotFoundError:
+            return False
+
+    def forget(self, task: str) -> None:
+        """``task`` is over, and what came of it is on record."""
+        shutil.rmtree(self._place(task), ignore_errors=True)
 
     def _place(self, task: str) -> Path:
         if not NAME.fullmatch(task):

@@ -13,7 +13,6 @@ import fcntl
 import hashlib
 import os
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,6 +32,8 @@ CHUNK = 4 * MIB
 """Bytes hashed at a time, and written between two looks at the free space."""
 DIGEST = re.compile(r"[0-9a-f]{64}")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+COLLECTOR = "collector"
+"""The file that is locked while contents are thrown away, or while none may be."""
 UPLOAD_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,199}")
 
 
@@ -73,7 +74,6 @@ class Store:
     def __init__(self, directory: Path, min_free: int = 0, files: Files | None = None) -> None:
         self.directory, self.min_free = directory, min_free
         self.files = files if files is not None else Files()
-        self._placing = [threading.Lock() for _ in range(256)]
         self._partial = directory / "partial"
         self._partial.mkdir(mode=0o700, parents=True, exist_ok=True)
         for prefix in range(256):
@@ -130,9 +130,30 @@ class Store:
         part.unlink()
         os.close(descriptor)
 
-    def remove(self, sha256: str) -> None:
-        """Delete the content with this digest; nobody may refer to it any more."""
-        self.path(sha256).unlink(missing_ok=True)
+    def contents(self, before: float) -> Iterator[tuple[str, int]]:
+        """Digest and size of each content that nobody has uploaded since ``before`` (seconds since
+        the epoch).
+        """
+        for prefix in range(256):
+            for entry in os.scandir(self.directory / f"{prefix:02x}"):
+                with suppress(FileNotFoundError):
+                    found = entry.stat(follow_symlinks=False)
+                    if DIGEST.fullmatch(entry.name) and found.st_mtime < before:
+                        yield entry.name, found.st_size
+
+    def remove(self, sha256: str, before: float) -> bool:
+        """Delete the content with this digest, to which nobody refers any more, unless somebody has
+        uploaded it since ``before``; whether it is gone.
+        """
+        path = self.path(sha256)
+        with self._alone_in(path.parent):
+            try:
+                if path.stat().st_mtime >= before:
+                    return False
+            except FileNotFoundError:
+                return False
+            path.unlink()
+        return True
 
     def stale(self, before: float) -> Iterator[str]:
         """The uploads that nobody has written to since ``before`` (seconds since the epoch)."""
@@ -179,17 +200,30 @@ class Store:
         """Put the synced file ``part`` where the content with this digest belongs, durably."""
         target = self.path(sha256)
         # An upload of the same content must not count on a name that another may take back.
-        with self._placing[int(sha256[:2], 16)]:
+        with self._alone_in(target.parent):
             if target.exists():
+                # Who looks for contents that nobody needs sees that this one is wanted again.
+                os.utime(target)
                 self._sync(target.parent)
                 part.unlink()
                 return
+            os.utime(part)
             self.files.rename(part, target)
             try:
                 self._sync(target.parent)
             except OSError:
                 target.unlink(missing_ok=True)
                 raise
+
+    @contextmanager
+    def _alone_in(self, directory: Path) -> Iterator[None]:
+        """No other thread, of whatever process, places or removes a content there meanwhile."""
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def _sync(self, directory: Path) -> None:
         descriptor = self.files.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -308,3 +342,19 @@ def translated(attempt: str) -> Iterator[None]:
         if error.errno in NO_ROOM:
             raise NoRoom(f"no room on the server's disk to {attempt}") from error
         raise Unavailable(f"cannot {attempt}: {error.strerror}") from error
+
+
+@contextmanager
+def undisturbed(directory: Path, how: int = fcntl.LOCK_SH) -> Iterator[None]:
+    """Nothing is collected in ``directory`` meanwhile; raises Unavailable."""
+    descriptor = os.open(directory / COLLECTOR, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, how)
+        except BlockingIOError:
+            raise Unavailable(
+                f"another collection, or a backup, is under way in {directory}"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)

@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,6 +28,7 @@ from desktopgrid.model.errors import (
 from desktopgrid.model.objects import Data
 from desktopgrid.model.rights import Scope, may_refer, reach_of
 from desktopgrid.server.core import Peer
+from desktopgrid.server.home import Home
 from desktopgrid.server.inserting import data_row, may_read
 from desktopgrid.server.listeners.clock import utc_now
 from desktopgrid.server.listeners.watching import USER
@@ -196,6 +200,32 @@ async def sweep(service: Service, store: Store) -> None:
         if count:
             logger.info("Threw away %d uploads that nobody went on with", count)
         await asyncio.sleep(SWEEP_PERIOD)
+
+
+async def collect(home: Home) -> None:
+    """Have what nothing refers to thrown away, now and then, by a process of its own."""
+    period = home.config.datas.collect_every.total_seconds()
+    while period:
+        await asyncio.sleep(period)
+        command = ("-m", "desktopgrid.server.cli", "--directory", str(home.directory), "collect")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        try:
+            _, said = await process.communicate()
+        except asyncio.CancelledError:
+            # It may be ended anywhere, and goes on next time.
+            process.kill()
+            await process.wait()
+            raise
+        words = said.decode(errors="replace").strip().splitlines()
+        level = logging.WARNING if process.returncode else logging.INFO
+        logger.log(level, "Collected garbage: %s", words[-1] if words else "it said nothing")
 
 
 # --- contents -------------------------------------------------------------------------------------

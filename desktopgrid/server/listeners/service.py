@@ -404,9 +404,13 @@ class Service:
             await self._room.wait()
 
     async def _check_outputs(self, heard: list[tuple[int, m.Message]]) -> None:
-        """A task's outputs are what it has uploaded, and nothing else; raises AccessDenied."""
+        """A task's outputs are what it has uploaded, and nothing else; raises AccessDenied.
+
+        Of a task that is over nothing counts any more, and what it has uploaded is forgotten.
+        """
+        live = self.core.grid.tasks
         for _, message in heard:
-            if isinstance(message, m.Finished) and message.outputs:
+            if isinstance(message, m.Finished) and message.outputs and message.task in live:
                 for output in message.outputs:
                     if not await self.in_thread(
                         self.files, self.outputs.has, message.task, output.sha256

@@ -25,7 +25,7 @@ from desktopgrid.server.database.upgrading import upgrade
 from desktopgrid.server.home import Home, write_private
 from desktopgrid.server.listeners.app import build
 from desktopgrid.server.listeners.clock import utc_now
-from desktopgrid.server.listeners.files import sweep
+from desktopgrid.server.listeners.files import collect, sweep
 from desktopgrid.server.listeners.monitor import monitor
 from desktopgrid.server.listeners.service import Service
 from desktopgrid.server.listeners.watching import access_logger
@@ -137,6 +137,7 @@ async def _serve(home: Home, on_ready: Callable[[str], None], opened: socket.soc
         service.spawn(sweep(service, store))
         if home.config.watching.monitoring_period:
             service.spawn(monitor(service, home))
+        service.spawn(collect(home))
         runner = web.AppRunner(
             build(service, store, home.config.watching),
             access_log=logger,

@@ -19,6 +19,7 @@ from desktopgrid.model.errors import (
 from desktopgrid.server.storage import Files, Store, WrongDigest
 
 CONTENT = bytes(range(256)) * 40
+LATER = 1e12
 
 
 def digest(content: bytes) -> str:
@@ -275,5 +276,16 @@ def test_an_empty_content_is_a_content(store):
 
 def test_content_can_be_removed(store):
     sha256 = put(store, CONTENT)
-    store.remove(sha256)
+    assert store.remove(sha256, LATER)
     assert not store.has(sha256)
+    assert not store.remove(sha256, LATER)
+
+
+def test_content_that_was_uploaded_again_is_not_removed(store):
+    sha256 = put(store, CONTENT)
+    os.utime(store.path(sha256), (1000, 1000))
+    assert list(store.contents(before=2000)) == [(sha256, len(CONTENT))]
+    put(store, CONTENT)
+    assert list(store.contents(before=2000)) == []
+    assert not store.remove(sha256, before=2000)
+    assert store.has(sha256)
