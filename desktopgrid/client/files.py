@@ -222,7 +222,9 @@ def fetch(
     """
     report = progress or (lambda moved: None)
     here = 0
-    targets = [(output, place_of(output.name, directory)) for output in result.outputs]
+    # In this order what comes as x.part is not taken for the beginning of x.
+    outputs = sorted(result.outputs, key=lambda output: output.name)
+    targets = [(output, place_of(output.name, directory)) for output in outputs]
     written = []
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in (("stdout", result.stdout), ("stderr", result.stderr)):
@@ -233,14 +235,18 @@ def fetch(
                 written.append(path)
     for output, path in targets:
         if overrides or not os.path.lexists(path):
-            _make_parents(path, directory)
-            session.transfers.get(
-                _address(result.work, output),
-                path,
-                output.sha256,
-                output.size,
-                lambda moved, before=here: report(before + moved),  # type: ignore[misc]
-            )
+            try:
+                _make_parents(path, directory)
+                session.transfers.get(
+                    _address(result.work, output),
+                    path,
+                    output.sha256,
+                    output.size,
+                    lambda moved, before=here: report(before + moved),  # type: ignore[misc]
+                )
+            except OSError as error:
+                # Outputs of a worker that lies may exclude each other: a file, and one in it.
+                raise BadRequest(f"{path} cannot be written: {error.strerror}") from error
             here += output.size
             written.append(path)
     return written

@@ -222,7 +222,7 @@ class Runner:
         return f"left out {', '.join(left_out)}: the name was taken" if left_out else ""
 
     def _store(self, assign: m.Assign) -> tuple[m.Stored, ...]:
-        _refuse_too_many(self._files)
+        _refuse_too_many(self._files, assign.disk_mib)
         return tuple(self._store_file(assign, file) for file in self._files)
 
     def _store_file(self, assign: m.Assign, file: NewFile) -> m.Stored:
@@ -312,7 +312,11 @@ def _own(actions: list[Action]) -> Action | None:
     return None
 
 
-def _refuse_too_many(files: list[NewFile]) -> None:
+def _refuse_too_many(files: list[NewFile], disk_mib: int) -> None:
+    size = sum(file.size for file in files)
+    if disk_mib and size > disk_mib << 20:
+        # A file with holes takes less on this disk than on its way, and than on the next one.
+        raise UnusableInput(f"its files have {size} bytes; it may have {disk_mib} MiB of disk")
     if len(files) > MAX_OUTPUTS or sum(len(json.dumps(f.name)) + 120 for f in files) > MAX_NAMES:
         raise UnusableInput(
             f"it left {len(files)} files; at most {MAX_OUTPUTS} can come back: pack them,"

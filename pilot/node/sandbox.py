@@ -10,7 +10,9 @@ interpreter.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import io
 import os
 import shutil
 import stat
@@ -18,6 +20,7 @@ import tempfile
 import time
 import zipfile
 import zlib
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -26,6 +29,15 @@ from pilot.node.errors import UnusableInput
 
 FICLONE = 0x40049409  # linux/fs.h
 MAX_ENTRIES = 100_000
+"""Files and directories that an env may unpack to."""
+MAX_DIRECTORY = 16 << 20
+"""Bytes of a zip's directory, all of which is in memory at once."""
+SMALLEST = 4096
+"""Bytes that a file or a directory takes at least."""
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""What every zip is made with; others may want any amount of memory."""
+NAMELESS = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL)
+"""Errors that a name causes, on any host."""
 CHUNK = 1 << 20
 CLOCK_GRAIN = 20_000_000
 """Nanoseconds: more than a tick of any file system's clock."""
@@ -120,7 +132,7 @@ class Sandbox:
         Nothing of it is written anywhere else.
         """
         try:
-            with zipfile.ZipFile(source) as archive:
+            with _Wary(source) as file, zipfile.ZipFile(file) as archive:
                 _unpack(archive, self, limit)
         except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError) as error:
             raise UnusableInput(f"the env is no zip that can be read: {error}") from error
@@ -170,15 +182,19 @@ class Sandbox:
         return found
 
     def target(self, name: str) -> Path:
+        """Where the file ``name`` is to be written; the directories around it are made."""
         self._placed[name] = (0, 0, 0)  # begin() will look
         target = self.work / safe_name(name)
-        try:
+        with _named(name):
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise UnusableInput(f"{name!r} cannot be placed: {error.strerror}") from error
-        if target.is_dir():
-            raise UnusableInput(f"{name!r} cannot be placed: a directory has that name")
+            if target.is_dir():
+                raise UnusableInput(f"{name!r} cannot be placed: a directory has that name")
         return target
+
+    def make_directory(self, name: str) -> None:
+        """Make the directory ``name``, and those around it."""
+        with _named(name):
+            (self.work / safe_name(name)).mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def safe_name(name: str) -> str:
@@ -208,23 +224,59 @@ def remove_tree(path: Path) -> None:
         shutil.rmtree(path, onerror=open_up)
 
 
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Raise UnusableInput where ``name`` cannot be that of a file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NAMELESS:
+            raise
+        raise UnusableInput(f"{name[:200]!r} cannot be placed: {error.strerror}") from error
+
+
+class _Wary(io.FileIO):
+    """A zip that does not make us read a directory of any length into memory."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """See io; raises UnusableInput."""
+        if size is not None and size > MAX_DIRECTORY:
+            raise UnusableInput(f"the env's own directory has {size} bytes: too many entries")
+        return super().read(size)
+
+
 def _unpack(archive: zipfile.ZipFile, sandbox: Sandbox, limit: int) -> None:
     entries = archive.infolist()
-    if len(entries) > MAX_ENTRIES:
-        raise UnusableInput(f"the env has {len(entries)} entries; at most {MAX_ENTRIES}")
-    room = limit
+    _check_entries(entries)
+    room = limit - SMALLEST * len(entries)
+    if room < 0:
+        raise UnusableInput(f"the env unpacks to more than {limit >> 20} MiB")
     for entry in entries:
-        mode = entry.external_attr >> 16
-        if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise UnusableInput(f"the env's {entry.filename!r} is neither a file nor a directory")
+        name = entry.filename
         if entry.is_dir():
-            safe_name(entry.filename)
-            (sandbox.work / entry.filename).mkdir(mode=0o700, parents=True, exist_ok=True)
+            sandbox.make_directory(name)
             continue
-        target = sandbox.target(entry.filename)
-        with archive.open(entry) as source, open(target, "wb") as file:
+        target = sandbox.target(name)
+        with _named(name), open(target, "wb") as file, archive.open(entry) as source:
             room -= _copy_at_most(source, file, room, limit)
-        os.chmod(target, 0o600 | (mode & 0o755))
+        os.chmod(target, 0o600 | ((entry.external_attr >> 16) & 0o755))
+
+
+def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
+    """Raise UnusableInput for what cannot be meant well, before anything of it is written."""
+    made: set[str] = set()
+    for entry in entries:
+        name = safe_name(entry.filename)
+        if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise UnusableInput(f"the env's {name!r} is neither a file nor a directory")
+        if entry.compress_type not in METHODS:
+            raise UnusableInput(f"the env's {name!r} is neither stored nor deflated")
+        # One long name makes as many directories as it has parts.
+        while name and name not in made:
+            made.add(name)
+            name = name.rpartition("/")[0]
+            if len(made) > MAX_ENTRIES:
+                raise UnusableInput(f"the env unpacks to more than {MAX_ENTRIES} files")
 
 
 def _copy_at_most(source: IO[bytes], target: IO[bytes], room: int, limit: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from dataclasses import replace
 from io import BytesIO
@@ -147,3 +148,25 @@ def test_standard_output_is_found_wherever_it_travelled(tmp_path: Path) -> None:
         assert grid.content(short, "stdout") == b""
         with pytest.raises(BadRequest, match="left no 'picture'"):
             grid.content(short, "picture")
+
+
+def test_outputs_that_exclude_each_other_are_refused(tmp_path: Path) -> None:
+    for names in (("a", "a/b"), ("x" * 300,)):
+        with pytest.raises(BadRequest, match="cannot be written"):
+            fetch(SESSION, a_result(*names), tmp_path)  # type: ignore[arg-type]
+
+
+class Partial(Contents):
+    """Transfers that go by a file called as the real ones'."""
+
+    def get(self, path: str, target: Path, *rest: object) -> None:
+        part = target.with_name(f"{target.name}.part")
+        part.write_bytes(b"content")
+        part.replace(target)
+
+
+def test_an_output_called_as_a_part_of_another_comes_too(tmp_path: Path) -> None:
+    session: object = type("Partially", (), {"transfers": Partial()})()
+    for _ in range(2):
+        fetch(session, a_result("log.part", "log"), tmp_path, overrides=True)  # type: ignore[arg-type]
+        assert sorted(os.listdir(tmp_path)) == ["log", "log.part", "stderr", "stdout"]

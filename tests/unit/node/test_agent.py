@@ -519,3 +519,11 @@ def test_what_an_earlier_worker_left_is_removed(a_node: Start, tmp_path: Path) -
     node = a_node(cores=1)
     assert os.listdir(node.directory.slots) == ["0"]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_files_with_holes_do_not_come_back_larger_than_they_may(a_node: Start) -> None:
+    node = a_node().start()
+    node.give("for each in 1 2 3; do truncate -s 5M holes$each; done", disk_mib=10)
+    ended = node.finished()
+    assert (ended.outcome, ended.outputs) == ("limit", ())
+    assert "its files have 15728640 bytes; it may have 10 MiB" in ended.reason

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import stat
+import struct
 import time
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -243,7 +245,72 @@ def test_a_bomb_of_many_small_files_is_stopped(
 ) -> None:
     monkeypatch.setattr(module, "MAX_ENTRIES", 3)
     path = a_zip(tmp_path / "bomb.zip", *((f"f{number}", "x") for number in range(4)))
-    with pytest.raises(UnusableInput, match="has 4 entries; at most 3"):
+    with pytest.raises(UnusableInput, match="more than 3 files"):
+        sandbox.unpack(path, MIB)
+    assert os.listdir(sandbox.work) == []
+
+
+def test_a_bomb_of_one_deep_name_is_stopped(sandbox: Sandbox, tmp_path: Path) -> None:
+    names = [f"{number}/" + "d/" * 30_000 for number in range(5)]
+    path = a_zip(tmp_path / "deep.zip", *((name, "") for name in names))
+    assert path.stat().st_size < MIB
+    with pytest.raises(UnusableInput, match="more than 100000 files"):
+        sandbox.unpack(path, MIB)
+    assert os.listdir(sandbox.work) == []
+
+
+def test_a_zip_of_a_million_entries_is_not_read_into_memory(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path, count = tmp_path / "million.zip", 1_000_000
+    # As another program would write them: local headers are not needed to list a zip.
+    entry = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", 20, 3, 20, *(0,) * 15)
+    names = (b"%06d" % number for number in range(count))
+    directory = b"".join(entry[:28] + b"\6\0" + entry[30:] + name for name in names)
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, len(directory), 0, 0)
+    path.write_bytes(directory + end)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnusableInput, match="too many entries"):
+            sandbox.unpack(path, MIB)
+        assert tracemalloc.get_traced_memory()[1] < 8 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+def test_many_empty_files_take_room_too(sandbox: Sandbox, tmp_path: Path) -> None:
+    path = a_zip(tmp_path / "empty.zip", *((f"f{number}", "") for number in range(2000)))
+    with pytest.raises(UnusableInput, match="more than 4 MiB"):
+        sandbox.unpack(path, 4 * MIB)
+    assert os.listdir(sandbox.work) == []
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_method_that_may_want_any_memory_is_refused(
+    sandbox: Sandbox, tmp_path: Path, method: int
+) -> None:
+    path = tmp_path / "env.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("file", "content")
+    with pytest.raises(UnusableInput, match="neither stored nor deflated"):
+        sandbox.unpack(path, MIB)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        pytest.param(("x" * 300,), id="a long name"),
+        pytest.param(("d/" + "x" * 300 + "/",), id="a long name of a directory"),
+        pytest.param(("a", "a/"), id="a file that is a directory"),
+        pytest.param(("a", "a/b/"), id="a directory in a file"),
+        pytest.param(("a/", "a"), id="a directory that is a file"),
+    ],
+)
+def test_names_that_no_host_could_place_are_the_zips_fault(
+    sandbox: Sandbox, tmp_path: Path, entries: tuple[str, ...]
+) -> None:
+    path = a_zip(tmp_path / "env.zip", *((name, "") for name in entries))
+    with pytest.raises(UnusableInput, match="cannot be placed"):
         sandbox.unpack(path, MIB)
 
 
