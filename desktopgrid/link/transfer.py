@@ -5,7 +5,6 @@ digest always checked.
 from __future__ import annotations
 
 import base64
-import hashlib
 import http.client
 import json
 import os
@@ -16,16 +15,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import (
     Any,
-    BinaryIO,
     Callable,
     Protocol,
 )
 
 from desktopgrid.link.address import ServerName
-from desktopgrid.link.errors import ConnectionLost, ForeignServer, from_status
+from desktopgrid.link.errors import ConnectionLost, ForeignServer, NotToBeHad, from_status
 from desktopgrid.link.https import BROKEN, HTTPS, explanation
 from desktopgrid.link.identity import Identity
+from desktopgrid.link.persistence import (
+    BLOCK,
+    TIMEOUT,
+    Persistence,
+    Progress,
+    complete,
+    size_of,
+)
 from desktopgrid.link.proxy import choose
+from desktopgrid.link.web import Web
 from desktopgrid.model.errors import (
     BadRequest,
     GridError,
@@ -36,25 +43,15 @@ from desktopgrid.model.errors import (
 )
 from desktopgrid.wire.messages import Welcome
 
-BLOCK = 256 << 10
-TIMEOUT = 60.0
-"""Seconds without a byte after which a transfer is broken."""
-
 FRESH = 10.0
 """Seconds after which an idle connection is not used again: the server may have closed it."""
-
-ATTEMPTS = 6
-"""Times in a row that a transfer may get nowhere."""
-
-PAUSE = 0.1
-"""Seconds to wait between two attempts, doubled for each that got nowhere."""
 
 SMALL = 1 << 20
 """Bytes up to which an upload starts without asking how much the server has."""
 
 DATAS = "/v1/datas/"
-
-Progress = Callable[[int], None]
+ELSEWHERE = 307
+"""The status of an answer that says where the content is."""
 
 
 class Session(Protocol):
@@ -84,6 +81,8 @@ class Transfers:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        # The grid's server says where its store is; no user does.
+        self._web = Web(reaches_private=True)
         self._lock = threading.Lock()
         self._idle: list[tuple[float, ServerName, str, HTTPS]] = []
 
@@ -114,6 +113,9 @@ class Transfers:
         actual = len(source) if isinstance(source, bytes) else source.stat().st_size
         if actual != size:
             raise BadRequest(f"there are {actual} bytes to upload, not {size}")
+        if 0 < self._direct_from() <= size:
+            self._put_directly(path, source, sha256, size, progress)
+            return
         is_resumable = path.startswith(DATAS)
         persistence = Persistence()
         done: int | None = 0
@@ -141,7 +143,9 @@ class Transfers:
         persistence = Persistence()
         while True:
             try:
-                with self._answer("GET", path) as response:
+                with self._answer("GET", path, also=(ELSEWHERE,)) as response:
+                    if response.status == ELSEWHERE:
+                        return self._read_elsewhere(response.headers.get("Location", ""), limit)
                     content = bytearray()
                     for block in _blocks(response):
                         content += block
@@ -150,6 +154,10 @@ class Transfers:
                     return bytes(content)
             except (ConnectionLost, NotAuthenticated) as error:
                 persistence.fail(error, 0)
+
+    def _read_elsewhere(self, place: str, limit: int) -> bytes:
+        with _unsigned(place):
+            return self._web.read(place, limit)
 
     def close(self) -> None:
         """Close the connections that are kept alive."""
@@ -173,7 +181,13 @@ class Transfers:
 
     def _fetch_rest(self, path: str, part: Path, size: int, progress: Progress) -> None:
         start = size_of(part)
-        with self._answer("GET", path, {"Range": f"bytes={start}-"} if start else {}) as response:
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        with self._answer("GET", path, headers, also=(ELSEWHERE,)) as response:
+            if response.status == ELSEWHERE:
+                place = response.headers.get("Location", "")
+                with _unsigned(place):
+                    self._web.fetch_rest(place, part, size, None, progress)
+                return
             if response.status != 206:
                 start = 0
             elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
@@ -193,6 +207,42 @@ class Transfers:
                     progress(done)
         if done < size:
             raise ConnectionLost(f"{path} broke off after {done} of {size} bytes")
+
+    # Past the server, to its store and from there.
+
+    def _direct_from(self) -> int:
+        welcome = self._session.welcome
+        return welcome.direct_from if welcome is not None else 0
+
+    def _put_directly(
+        self, path: str, source: Path | bytes, sha256: str, size: int, progress: Progress
+    ) -> None:
+        """Upload to where the server says, whole each time, and tell it."""
+        persistence = Persistence()
+        question = {"sha256": sha256, "size": size}
+        while True:
+            try:
+                place = self._say("POST", f"{path}/direct", question)
+                if place["url"]:
+                    blocks = _told(_content(source, 0, size), progress)
+                    with _unsigned(place["url"]):
+                        self._web.put(place["url"], place["headers"], blocks)
+                    self._say("PUT", f"{path}/direct", question)
+                progress(size)
+                return
+            except (ConnectionLost, NotAuthenticated) as error:
+                persistence.fail(error, 0)
+
+    def _say(self, method: str, path: str, question: Mapping[str, Any]) -> dict[str, Any]:
+        """What the server answers to ``question``."""
+        body = json.dumps(question).encode()
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        with self._answer(method, path, headers, lambda to: to.send(body)) as response:
+            said = b"".join(_blocks(response))
+        answer = json.loads(said) if said else {}
+        if method == "POST" and not {"url", "headers"} <= set(answer):
+            raise RemoteProtocolError(f"the answer about {path} must be a url and headers")
+        return dict(answer)
 
     # Putting.
 
@@ -333,47 +383,6 @@ def _login(connection: HTTPS, question: bytes) -> dict[str, Any]:
     return answer
 
 
-def complete(target: Path, sha256: str, fill: Callable[[Path], None]) -> str:
-    """Make ``target`` of what ``fill`` brings into ``target.part``, where an earlier attempt may
-    have left a beginning; the digest of what came. If it is not ``sha256``, nothing is left.
-    """
-    part = target.with_name(f"{target.name}.part")
-    was_resumed = size_of(part) > 0
-    fill(part)
-    found = _digest(part)
-    if found != sha256 and was_resumed:
-        # The beginning may be that of something else: once more from the start.
-        part.unlink()
-        fill(part)
-        found = _digest(part)
-    if found == sha256:
-        os.replace(part, target)
-    else:
-        part.unlink()
-    return found
-
-
-class Persistence:
-    """Decides whether a transfer that failed is tried once more: as long as it gets further now and
-    then.
-    """
-
-    def __init__(self) -> None:
-        self.failures = 0
-        self._best = 0
-
-    def fail(self, error: GridError, done: int) -> None:
-        """Wait a little if one more attempt is worth it, else raise ``error``."""
-        self.failures = 1 if done > self._best else self.failures + 1
-        self._best = max(self._best, done)
-        if self.failures >= ATTEMPTS:
-            raise error
-        if (
-            self.failures > 1
-        ):  # the first time it may be nothing but a connection that was kept alive too long
-            time.sleep(PAUSE * 2**self.failures)
-
-
 def _exchange(
     connection: HTTPS,
     method: str,
@@ -431,31 +440,26 @@ def _content(source: Path | bytes, start: int, size: int) -> Iterator[bytes]:
             yield block
 
 
+def _told(blocks: Iterator[bytes], progress: Progress) -> Iterator[bytes]:
+    """``blocks``, and how far they are told as they go."""
+    done = 0
+    for block in blocks:
+        yield block
+        done += len(block)
+        progress(done)
+
+
+@contextmanager
+def _unsigned(url: str) -> Iterator[None]:
+    """Keep out of errors, and so out of logs, what gives anybody the right to use ``url``."""
+    try:
+        yield
+    except (ConnectionLost, NotToBeHad) as error:
+        raise type(error)(str(error).replace(url, url.partition("?")[0])) from None
+
+
 def _offset(response: http.client.HTTPResponse, default: int) -> int:
     text = response.headers.get("Upload-Offset", str(default))
     if not text.isdigit():
         raise RemoteProtocolError(f"Upload-Offset must be a number, not {text[:40]!r}")
     return int(text)
-
-
-def size_of(path: Path) -> int:
-    """Bytes in the file ``path``; 0 if there is none."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        _update(digest, file)
-    return digest.hexdigest()
-
-
-def _update(digest: Any, file: BinaryIO) -> None:
-    while True:
-        block = file.read(BLOCK)
-        if not block:
-            return
-        digest.update(block)

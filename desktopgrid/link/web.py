@@ -17,16 +17,23 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Callable
+from typing import Callable, NoReturn
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from desktopgrid.link.errors import ConnectionLost, NotToBeHad
 from desktopgrid.link.https import BROKEN
+from desktopgrid.link.persistence import (
+    BLOCK,
+    TIMEOUT,
+    Persistence,
+    Progress,
+    complete,
+    size_of,
+)
 from desktopgrid.link.proxy import Intermediary, ask_for_tunnel, choose
-from desktopgrid.link.transfer import BLOCK, TIMEOUT, Persistence, Progress, complete, size_of
-from desktopgrid.model.errors import AccessDenied, Unavailable
+from desktopgrid.model.errors import AccessDenied, LimitExceeded, Unavailable
 
 MOST_REDIRECTIONS = 10
 PATIENCE = 300.0
@@ -77,7 +84,7 @@ class Web:
                 if size_of(part) > size:
                     part.unlink()
                 try:
-                    self._fetch_rest(uri, part, size, ends_at, progress)
+                    self.fetch_rest(uri, part, size, ends_at, progress)
                 except ConnectionLost as error:
                     if self._clock() >= ends_at:
                         raise Unavailable(f"{uri} took longer than it may: {error}") from error
@@ -101,13 +108,44 @@ class Web:
             raise ConnectionLost(f"{uri} broke off after {done} of {announced} bytes")
         return digest.hexdigest(), done, head
 
-    def _fetch_rest(
-        self, uri: str, part: Path, size: int, ends_at: float, progress: Progress
+    def read(self, uri: str, limit: int) -> bytes:
+        """What ``uri`` names, at most ``limit`` bytes of it; raises LimitExceeded if it is more."""
+        content = bytearray()
+        with self._answer(uri, {}, None) as response:
+            for block in _blocks(uri, response):
+                content += block
+                if len(content) > limit:
+                    raise LimitExceeded(f"{uri} has more than {limit} bytes")
+        return bytes(content)
+
+    def put(self, uri: str, headers: Mapping[str, str], blocks: Iterable[bytes]) -> None:
+        """Store ``blocks``, whose length ``headers`` say, under ``uri``.
+
+        Raises ConnectionLost for what may pass, NotToBeHad for what does not.
+        """
+        channel = _Channel(_parts(uri), self._connect)
+        with (
+            contextlib.closing(channel),
+            channel.ask(uri, headers, "PUT", blocks) as response,
+        ):
+            if response.status not in (200, 201, 204):
+                _refuse(uri, response)
+
+    def fetch_rest(
+        self,
+        uri: str,
+        part: Path,
+        size: int,
+        ends_at: float | None = None,
+        progress: Progress = lambda _: None,
     ) -> None:
+        """Bring what ``part`` lacks of the content at ``uri``; raises as :meth:`fetch` does, and
+        ConnectionLost for what may pass.
+        """
         start = size_of(part)
         headers = {"Range": f"bytes={start}-"} if start else {}
         with self._answer(uri, headers, ends_at) as response:
-            if response.status != 206:
+            if not _is_a_part(response):
                 start = 0
             whole = _whole_size(uri, response, start)
             if whole is not None and whole != size:
@@ -230,8 +268,14 @@ class _Channel(http.client.HTTPConnection):
         self.sock, self._via = self._connect(self._parts)
         self._raw = self.sock
 
-    def ask(self, uri: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
-        """The head of the answer to a GET; raises ConnectionLost."""
+    def ask(
+        self,
+        uri: str,
+        headers: Mapping[str, str],
+        method: str = "GET",
+        blocks: Iterable[bytes] | None = None,
+    ) -> http.client.HTTPResponse:
+        """The head of the answer; raises ConnectionLost."""
         parts = self._parts
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
@@ -239,7 +283,7 @@ class _Channel(http.client.HTTPConnection):
             more: Mapping[str, str] = {}
             if self._via is not None:
                 path, more = f"http://{parts.netloc}{path}", self._via.headers
-            self.request("GET", path, headers={**headers, **more})
+            self.request(method, path, blocks, {**headers, **more})
             return self.getresponse()
         except AccessDenied as error:
             raise AccessDenied(f"{uri}: {error}") from None
@@ -292,18 +336,26 @@ def _redirected(uri: str, place: str, target: str) -> str:
 
 
 def _check(uri: str, response: http.client.HTTPResponse) -> None:
+    if response.status not in (200, 206):
+        _refuse(uri, response)
+
+
+def _refuse(uri: str, response: http.client.HTTPResponse) -> NoReturn:
     status = response.status
-    if status in (200, 206):
-        return
     said = f"{uri} was answered {status} {response.reason[:100]}"
     if status >= 500 or status in PASSING:
         raise ConnectionLost(said)
     raise NotToBeHad(said)
 
 
+def _is_a_part(response: http.client.HTTPResponse) -> bool:
+    # Some S3 servers (rclone's) say 200 where they should say 206.
+    return response.status == 206 or "Content-Range" in response.headers
+
+
 def _whole_size(uri: str, response: http.client.HTTPResponse, start: int) -> int | None:
     """What the answer says of the size of the whole content, if it says anything."""
-    if response.status != 206:
+    if not _is_a_part(response):
         return response.length
     match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
     if match is None or int(match[1]) != start:

@@ -34,6 +34,7 @@ SCHEMES = {
 """The schemes that every grid knows."""
 
 REFUSED = {
+    "s3": "give the object's https URL; this grid's own store takes files by itself",
     "adics": "its network is gone; put the content on this grid or on a web server",
 }
 """Schemes that we know of and do not take, and why (manual, 2.1)."""

@@ -338,6 +338,7 @@ def collect(directory: Path, dry_run: bool) -> None:
     """
     from desktopgrid.server.collecting import collect as collect_garbage
     from desktopgrid.server.database import engine as database
+    from desktopgrid.server.objectstore import ObjectStore
 
     home = Home.open(directory)
     set_up_log(home.config.server.log_level)
@@ -345,7 +346,14 @@ def collect(directory: Path, dry_run: bool) -> None:
     engine = database.open(home, exclusive=False)
     try:
         before = utc_now() - home.config.datas.garbage_kept
-        found = collect_garbage(engine, home.datas, before.timestamp(), is_dry=dry_run)
+        store = home.config.store
+        found = collect_garbage(
+            engine,
+            home.datas,
+            before.timestamp(),
+            objects=ObjectStore(store) if store.endpoint else None,
+            is_dry=dry_run,
+        )
     finally:
         engine.dispose()
     for sha256, size in found.contents.items():

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import fcntl
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from sqlalchemy import Engine
 
 from desktopgrid.server.database import engine as database
 from desktopgrid.server.database import garbage
+from desktopgrid.server.objectstore import ObjectStore
 from desktopgrid.server.outputs import Outputs
 from desktopgrid.server.storage import Store, undisturbed
 
@@ -41,9 +43,16 @@ class Collected:
         return sum(self.contents.values())
 
 
-def collect(engine: Engine, directory: Path, before: float, *, is_dry: bool = False) -> Collected:
+def collect(
+    engine: Engine,
+    directory: Path,
+    before: float,
+    *,
+    objects: ObjectStore | None = None,
+    is_dry: bool = False,
+) -> Collected:
     """Throw away what nothing refers to and nobody uploaded after ``before`` (seconds since the
-    epoch), from the contents in ``directory``; or say only what that would be.
+    epoch), from the contents in ``directory`` and in the S3 store; or say only what that would be.
 
     Raises Unavailable while another collection, or a backup, is under way.
     """
@@ -57,6 +66,16 @@ def collect(engine: Engine, directory: Path, before: float, *, is_dry: bool = Fa
             for sha256 in sorted(left):
                 if is_dry or store.remove(sha256, before):
                     found.contents[sha256] = portion[sha256]
+        for some in _batches(objects.contents(before) if objects is not None else ()):
+            marked = _forget_marks(engine, outputs, before, found, is_dry)
+            digests = {sha256 for sha256, _, _ in some}
+            with engine.connect() as connection, database.transaction(connection):
+                left = garbage.unreferenced(connection, digests - marked)
+            for sha256, holder, size in some:
+                if objects is None or sha256 not in left:
+                    continue
+                if is_dry or objects.remove(sha256, holder, before):
+                    found.contents[sha256] = size
     if found.contents and not is_dry:
         logger.info(
             "Threw away %d contents, %d MiB, that nothing referred to",
@@ -85,6 +104,12 @@ def _forget_marks(
             if not is_dry:
                 outputs.forget(task)
     return uploaded
+
+
+def _batches(objects: Iterable[tuple[str, str, int]]) -> Iterator[list[tuple[str, str, int]]]:
+    waiting = iter(objects)
+    while some := list(islice(waiting, PORTION)):
+        yield some
 
 
 def _portions(contents: Iterator[tuple[str, int]]) -> Iterator[dict[str, int]]:

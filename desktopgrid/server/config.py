@@ -175,6 +175,30 @@ class DatasSection:
 
 
 @dataclass(frozen=True)
+class StoreSection:
+    """``[store]``: an S3 store for large contents; without an ``endpoint`` there is none."""
+
+    endpoint: str = ""
+    bucket: str = ""
+    region: str = "us-east-1"
+    credentials: Path = Path()
+    from_mib: int = 64
+    url_lifetime: timedelta = timedelta(hours=1)
+
+    def __post_init__(self) -> None:
+        if not self.endpoint:
+            return
+        if not re.match("https?://[^/]", self.endpoint):
+            raise ValueError(f"endpoint must be http(s)://HOST, not {self.endpoint!r}")
+        if not self.bucket:
+            raise ValueError("an endpoint needs a bucket")
+        if self.from_mib < 1:
+            raise ValueError("from_mib must be at least 1")
+        if not timedelta(minutes=1) <= self.url_lifetime <= timedelta(days=7):
+            raise ValueError("url_lifetime must be between a minute and 7 days")
+
+
+@dataclass(frozen=True)
 class ServerConfig:
     """The whole of ``server.conf``, and a sentence for each key in it that has no effect."""
 
@@ -183,6 +207,7 @@ class ServerConfig:
     limits: LimitsSection = field(default_factory=LimitsSection)
     watching: WatchingSection = field(default_factory=WatchingSection)
     datas: DatasSection = field(default_factory=DatasSection)
+    store: StoreSection = field(default_factory=StoreSection)
     notes: tuple[str, ...] = ()
 
 
@@ -192,6 +217,7 @@ SECTIONS = {
     "limits": LimitsSection,
     "watching": WatchingSection,
     "datas": DatasSection,
+    "store": StoreSection,
 }
 
 
@@ -208,6 +234,7 @@ def read(path: Path) -> ServerConfig:
         limits=configuration.from_section(LimitsSection, found.section("limits")),
         watching=configuration.from_section(WatchingSection, found.section("watching")),
         datas=configuration.from_section(DatasSection, found.section("datas")),
+        store=configuration.from_section(StoreSection, found.section("store")),
         notes=reading.notes,
     )
 

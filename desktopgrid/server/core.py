@@ -157,6 +157,7 @@ class Core:
             ticket=peer.ticket,
             user=self.grid.users[who.user].login,
             level=int(who.level),
+            direct_from=self.grid.policy.direct_from,
         )
         self._commit(None, 0, [], out)
         return peer, welcome

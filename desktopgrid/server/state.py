@@ -56,6 +56,8 @@ class Policy:
     quota_mib: int = 0
     """What a user's datas may take on the server, unless he has a quota of his own; 0: all there
     is."""
+    direct_from: int = 0
+    """Bytes from which contents go to the S3 store; 0: there is none."""
     schemes: tuple[str, ...] = ()
     """What workers fetch beyond the schemes that every grid knows."""
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Callable, NamedTuple
 
 from desktopgrid.link.errors import NotToBeHad
-from desktopgrid.link.transfer import complete, size_of
+from desktopgrid.link.persistence import complete, size_of
 from desktopgrid.link.web import Web, patience_for
 from desktopgrid.wire.messages import File
 from pilot.node.errors import CouldNotRun, UnusableInput

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from desktopgrid.link import transfer
+from desktopgrid.link import persistence
 from desktopgrid.link.address import ServerName
 from desktopgrid.link.identity import Identity
 from desktopgrid.link.transfer import Transfers, login
@@ -63,7 +63,7 @@ def transfers(session: ASession) -> Iterator[Transfers]:
 
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "PAUSE", 0.001)
+    monkeypatch.setattr(persistence, "PAUSE", 0.001)
 
 
 def has(server: LinkServer, content: bytes = CONTENT) -> None:
@@ -168,7 +168,7 @@ def test_a_new_ticket_is_taken_as_soon_as_there_is_one(
 ) -> None:
     has(server)
     session.welcome = Welcome(True, 0, 30.0, "of a session before", "alice", 1)
-    monkeypatch.setattr(transfer, "PAUSE", 0.05)
+    monkeypatch.setattr(persistence, "PAUSE", 0.05)
     later = threading.Timer(
         0.1, lambda: setattr(session, "welcome", Welcome(True, 0, 30.0, TICKET, "alice", 1))
     )

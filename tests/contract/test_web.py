@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from desktopgrid.link import transfer, web
+from desktopgrid.link import persistence, web
 from desktopgrid.link.errors import NotToBeHad
 from desktopgrid.link.web import Web, is_public
 from desktopgrid.model.errors import AccessDenied, GridError, Unavailable
@@ -31,7 +31,7 @@ def server() -> Iterator[WebServer]:
 
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "PAUSE", 0.001)
+    monkeypatch.setattr(persistence, "PAUSE", 0.001)
 
 
 def fetch(uri: str, target: Path, by: Web = HERE, size: int = len(CONTENT)) -> bytes:

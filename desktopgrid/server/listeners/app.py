@@ -8,8 +8,18 @@ from aiohttp import web
 
 from desktopgrid.model.errors import GridError
 from desktopgrid.server.config import WatchingSection
-from desktopgrid.server.listeners import asking, files, link, login, openapi, poll, watching
+from desktopgrid.server.listeners import (
+    asking,
+    direct,
+    files,
+    link,
+    login,
+    openapi,
+    poll,
+    watching,
+)
 from desktopgrid.server.listeners.service import Service
+from desktopgrid.server.objectstore import ObjectStore
 from desktopgrid.server.storage import Store
 from desktopgrid.server.watching import status_of
 from desktopgrid.wire.messages import MAX_FRAME
@@ -56,11 +66,13 @@ async def answer_errors(
         return refusal(error.status, "http", error.reason, {"Allow": allow} if allow else None)
 
 
-def build(service: Service, store: Store, settings: WatchingSection) -> web.Application:
+def build(
+    service: Service, store: Store, objects: ObjectStore | None, settings: WatchingSection
+) -> web.Application:
     """The application behind the port."""
     app = web.Application(middlewares=[answer_errors], client_max_size=MAX_FRAME + 1)
     app["service"] = service
-    app["store"] = store
+    app["store"], app["objects"] = store, objects
     app["outputs"] = service.outputs
     app["openapi"] = openapi.document()
     app.add_routes(
@@ -75,6 +87,10 @@ def build(service: Service, store: Store, settings: WatchingSection) -> web.Appl
             web.get("/v1/datas/{uid}", files.get_data, allow_head=False),
             web.put("/v1/datas/{uid}", files.put_data),
             web.put("/v1/tasks/{task}/outputs/{sha256}", files.put_output),
+            web.post("/v1/datas/{uid}/direct", direct.place_data),
+            web.put("/v1/datas/{uid}/direct", direct.settle_data),
+            web.post("/v1/tasks/{task}/outputs/{sha256}/direct", direct.place_output),
+            web.put("/v1/tasks/{task}/outputs/{sha256}/direct", direct.settle_output),
             web.get("/v1/works/{work}/outputs/{name:.+}", files.get_output),
         ]
     )

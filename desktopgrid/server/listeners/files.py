@@ -32,6 +32,7 @@ from desktopgrid.server.home import Home
 from desktopgrid.server.inserting import data_row, may_read
 from desktopgrid.server.listeners.clock import utc_now
 from desktopgrid.server.listeners.watching import USER
+from desktopgrid.server.objectstore import ObjectStore
 from desktopgrid.server.requests import Reading
 from desktopgrid.server.state import Grid, Outcome
 from desktopgrid.server.storage import Store, Upload, WrongDigest
@@ -54,7 +55,7 @@ RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def _peer(request: web.Request) -> tuple[Service, Peer]:
+def peer_of(request: web.Request) -> tuple[Service, Peer]:
     """The session whose ticket the request carries; raises NotAuthenticated."""
     service: Service = request.app["service"]
     scheme, _, ticket = request.headers.get("Authorization", "").partition(" ")
@@ -107,7 +108,7 @@ def _is_needed(grid: Grid, host: str, data: Data) -> bool:
 
 async def head_data(request: web.Request) -> web.Response:
     """How much of a data the server has."""
-    service, peer = _peer(request)
+    service, peer = peer_of(request)
     data = _readable(service, peer, request.match_info["uid"])
     store: Store = request.app["store"]
     if data.is_available:
@@ -118,36 +119,43 @@ async def head_data(request: web.Request) -> web.Response:
 
 async def get_data(request: web.Request) -> web.StreamResponse:
     """The content of a data, or a range of it."""
-    service, peer = _peer(request)
+    service, peer = peer_of(request)
     data = _readable(service, peer, request.match_info["uid"])
     if not data.is_available:
         raise UnknownObject(f"data {data.uid} has not arrived yet")
-    return _content(request, data.sha256)
+    return _content(request, data.sha256, data.owner)
 
 
-async def put_data(request: web.Request) -> web.Response:
-    """The content of a data, or its next part."""
-    service, peer = _peer(request)
-    data: Data = service.core.grid.find("data", request.match_info["uid"])
+def own_data(service: Service, peer: Peer, uid: str) -> Data:
+    """The data of this UID whose content ``peer`` may send; raises a GridError."""
+    data: Data = service.core.grid.find("data", uid)
     if data.owner != peer.who.user:
         raise AccessDenied(f"data {data.uid} is another user's")
     if data.is_elsewhere:
         raise BadRequest(f"data {data.uid} is not on this server; it stays at {data.uri}")
     if Scope.CREATE not in peer.who.scope:
         raise AccessDenied(f"your token is good for {peer.who.scope} only; uploads want create")
+    return data
+
+
+async def put_data(request: web.Request) -> web.Response:
+    """The content of a data, or its next part."""
+    service, peer = peer_of(request)
+    data = own_data(service, peer, request.match_info["uid"])
     service.core.grid.check_quota(data)
     if data.is_available:
         await service.until_durable()
         return web.Response(status=201, headers={OFFSET: str(data.size)})
     answer = await _receive(request, data.uid, data.sha256, data.size)
     if answer.status == 201:
-        service.core.change(lambda grid, out: _arrived(grid, data, out))
+        service.core.change(lambda grid, out: arrived(grid, data, out))
         await service.until_durable()
         service.watcher.uploaded(service.core.grid, peer, data.uid)
     return answer
 
 
-def _arrived(grid: Grid, data: Data, out: Outcome) -> None:
+def arrived(grid: Grid, data: Data, out: Outcome) -> None:
+    """The content of ``data`` is here, whole and durable; raises LimitExceeded."""
     whole = replace(grid.datas[data.uid], is_available=True)
     grid.check_quota(whole)
     grid.put_data(whole)
@@ -160,7 +168,7 @@ def _arrived(grid: Grid, data: Data, out: Outcome) -> None:
 
 async def put_output(request: web.Request) -> web.Response:
     """What a task left behind, from the host that has the task (XW-USR-8)."""
-    service, peer = _peer(request)
+    service, peer = peer_of(request)
     task, sha256 = request.match_info["task"], request.match_info["sha256"]
     service.core.may_upload(peer, task)
     if not DIGEST.fullmatch(sha256):
@@ -173,13 +181,13 @@ async def put_output(request: web.Request) -> web.Response:
         raise BadRequest("an output's size must be known, and below a TiB")
     answer = await _receive(request, f"{task}.{sha256}", sha256, size)
     if answer.status == 201:
-        await _in_thread(service, request.app["outputs"].mark, task, sha256)
+        await in_thread(service, request.app["outputs"].mark, task, sha256)
     return answer
 
 
 async def get_output(request: web.Request) -> web.StreamResponse:
     """An output of a work, for who may read the work."""
-    service, peer = _peer(request)
+    service, peer = peer_of(request)
     work, name = request.match_info["work"], request.match_info["name"]
     if Scope.READ not in peer.who.scope:
         raise AccessDenied(f"your token is good for {peer.who.scope} only; results want read")
@@ -189,14 +197,14 @@ async def get_output(request: web.Request) -> web.StreamResponse:
     for result in found["results"]:
         for output in result["outputs"]:
             if result["work"] == work and output["name"] == name:
-                return _content(request, output["sha256"])
+                return _content(request, output["sha256"], result["task"])
     raise UnknownObject(f"work {work} has no output {name!r} that you may see")
 
 
 async def sweep(service: Service, store: Store) -> None:
     """Throw away, now and then, what was never uploaded to its end."""
     while True:
-        count = await _in_thread(service, store.sweep, time.time() - UPLOADS_KEPT)
+        count = await in_thread(service, store.sweep, time.time() - UPLOADS_KEPT)
         if count:
             logger.info("Threw away %d uploads that nobody went on with", count)
         await asyncio.sleep(SWEEP_PERIOD)
@@ -231,9 +239,14 @@ async def collect(home: Home) -> None:
 # --- contents -------------------------------------------------------------------------------------
 
 
-def _content(request: web.Request, sha256: str) -> web.FileResponse:
+def _content(request: web.Request, sha256: str, holder: str) -> web.StreamResponse:
+    """The content, or where in the S3 store it is, as ``holder`` has put it there."""
     store: Store = request.app["store"]
+    objects: ObjectStore | None = request.app["objects"]
     if not store.has(sha256):
+        if objects is not None:
+            place = objects.address(sha256, holder)
+            return web.Response(status=307, headers={"Location": place})
         raise UnknownObject(f"the server has no content {sha256}")
     headers = {"Content-Type": "application/octet-stream", "X-Content-Type-Options": "nosniff"}
     return web.FileResponse(store.path(sha256), headers=headers)
@@ -261,35 +274,37 @@ async def _receive(request: web.Request, name: str, sha256: str, size: int) -> w
             raise BadRequest(f"the size is {size}, not {total}")
     elif store.offset(name):
         store.discard(name)
-    upload = await _in_thread(service, store.begin, name, sha256, size)
+    upload = await in_thread(service, store.begin, name, sha256, size)
     try:
         if upload.offset != start:
-            answer = _refused(409, "wrong-offset", f"go on at {upload.offset}")
+            answer = refused(409, "wrong-offset", f"go on at {upload.offset}")
             answer.headers[OFFSET] = str(upload.offset)
             return answer
         async for chunk in request.content.iter_chunked(CHUNK):
-            await _in_thread(service, upload.append, chunk)
+            await in_thread(service, upload.append, chunk)
             service.watcher.taken += len(chunk)
         return await _finish(service, upload)
     except WrongDigest as error:
-        return _refused(422, error.code, str(error))
+        return refused(422, error.code, str(error))
     except (ConnectionError, web.RequestPayloadError) as error:
         # Nobody hears this. What has come stays, and is gone on from.
         raise Unavailable("the upload broke off") from error
     finally:
-        await _in_thread(service, upload.close)
+        await in_thread(service, upload.close)
 
 
 async def _finish(service: Service, upload: Upload) -> web.Response:
     if upload.offset < upload.size:
         return web.Response(status=202, headers={OFFSET: str(upload.offset)})
-    await _in_thread(service, upload.finish)
+    await in_thread(service, upload.finish)
     return web.Response(status=201, headers={OFFSET: str(upload.size)})
 
 
-def _refused(status: int, code: str, reason: str) -> web.Response:
+def refused(status: int, code: str, reason: str) -> web.Response:
+    """An answer that says why not."""
     return web.json_response({"code": code, "reason": reason}, status=status)
 
 
-async def _in_thread(service: Service, do: Callable[..., T], *args: object) -> T:
+async def in_thread(service: Service, do: Callable[..., T], *args: object) -> T:
+    """What ``do`` gives, which waits for a disk or for the network."""
     return await service.in_thread(service.files, partial(do, *args))

@@ -213,6 +213,7 @@ def _files() -> Object:
     given = {
         "200": {"description": "The content.", "content": _content()},
         "206": {"description": "A range of it.", "content": _content()},
+        "307": {"description": "It is where Location says."},
         **_refusals(401, 403, 404, 405, 416),
     }
     return {
@@ -247,6 +248,8 @@ def _files() -> Object:
                 **upload,
             },
         },
+        **_direct("/v1/datas/{uid}/direct", "uid", what="data"),
+        **_direct("/v1/tasks/{task}/outputs/{sha256}/direct", "task", "sha256", what="output"),
         "/v1/works/{work}/outputs/{name}": {
             "parameters": _in_path("work", "name"),
             "get": {
@@ -256,6 +259,35 @@ def _files() -> Object:
                 "responses": given,
             },
         },
+    }
+
+
+def _direct(path: str, *names: str, what: str) -> Object:
+    """The doors of contents that go to the S3 store."""
+    ticket: list[Object] = [{"ticket": []}]
+    body = {"content": {"application/json": {"schema": {"type": "object"}}}}
+    said = {"200": {"description": "A URL, and the headers that go with it."}}
+    return {
+        path: {
+            "parameters": _in_path(*names),
+            "post": {
+                "operationId": f"place-{what}",
+                "summary": f"Where in the S3 store the content of the {what} is to be put.",
+                "security": ticket,
+                "requestBody": body,
+                "responses": {**said, **_refusals(400, 401, 403, 404, 405, 413, 415, 503)},
+            },
+            "put": {
+                "operationId": f"settle-{what}",
+                "summary": "It was put there.",
+                "security": ticket,
+                "requestBody": body,
+                "responses": {
+                    "201": {"description": "It is there, in its size."},
+                    **_refusals(400, 401, 403, 404, 405, 413, 415, 422, 503),
+                },
+            },
+        }
     }
 
 

@@ -30,6 +30,7 @@ from desktopgrid.server.listeners.monitor import monitor
 from desktopgrid.server.listeners.service import Service
 from desktopgrid.server.listeners.watching import access_logger
 from desktopgrid.server.logs import LineFile
+from desktopgrid.server.objectstore import ObjectStore
 from desktopgrid.server.outputs import Outputs
 from desktopgrid.server.state import Policy
 from desktopgrid.server.storage import Store
@@ -100,6 +101,7 @@ def policy_of(home: Home) -> Policy:
         longest_wall_time=int(limits.longest_wall_time.total_seconds()),
         losses_per_retry=limits.losses_per_retry,
         quota_mib=limits.quota_mib,
+        direct_from=home.config.store.from_mib << 20 if home.config.store.endpoint else 0,
         schemes=home.config.datas.schemes,
     )
 
@@ -129,6 +131,7 @@ async def _serve(home: Home, on_ready: Callable[[str], None], opened: socket.soc
         warn_of_weaknesses(engine)
         store = Store(home.datas, home.config.limits.min_free_mib << 20)
         outputs = Outputs(home.datas / "outputs")
+        objects = ObjectStore(home.config.store) if home.config.store.endpoint else None
         watcher = watcher_of(home)
         service = Service(
             socket.gethostname(), engine, policy_of(home), home.caps, outputs, watcher
@@ -139,7 +142,7 @@ async def _serve(home: Home, on_ready: Callable[[str], None], opened: socket.soc
             service.spawn(monitor(service, home))
         service.spawn(collect(home))
         runner = web.AppRunner(
-            build(service, store, home.config.watching),
+            build(service, store, objects, home.config.watching),
             access_log=logger,
             access_log_class=access_logger(watcher),
             handle_signals=False,

@@ -31,6 +31,7 @@ def test_a_uri_says_who_has_what_it_names(text: str, place: Place, uid: str) -> 
     [
         ("gopher://w/x", "it knows xw://, http://, https://, file://$"),
         ("adics://w/x", "adics:// is not taken: its network is gone"),
+        ("s3://bucket/key", "s3:// is not taken: give the object's https URL"),
         ("http://ann:secret@w/x", "must not carry a login"),
         ("http:///x", "names no host"),
         ("http://w:port/x", "is no URI"),
