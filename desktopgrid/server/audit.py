@@ -56,7 +56,7 @@ WHAT: Mapping[type[m.Message], tuple[str, ...]] = {
     m.SendApplication: ("name", "cpu", "os", "data", "rights"),
     m.SendData: ("name", "size", "rights"),
     m.SendGroup: ("kind", "name"),
-    m.SendToken: ("user", "lifetime"),
+    m.SendToken: ("user", "lifetime", "label", "scope"),
     m.SendUser: ("login", "level", "group", "email"),
     m.SubmitPilots: ("site",),
 }
@@ -142,6 +142,11 @@ def of_login(login: str, address: str, token: str, code: str, now: datetime) -> 
     outcome, objects = (REFUSED, ()) if code else (DONE, (token,))
     name = clean(login, LONGEST_WORD)
     return Record(now, "login", outcome, name, code, objects=objects, address=address)
+
+
+def at_the_machine(verb: str, account: str, objects: tuple[str, ...], now: datetime) -> Record:
+    """What the administrator did at the server's machine, as the system's user ``account``."""
+    return Record(now, verb, DONE, account, level="machine", objects=objects)
 
 
 def of_task(grid: Grid, peer: Peer, given: m.Assign, now: datetime) -> Record:

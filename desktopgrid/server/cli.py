@@ -417,6 +417,7 @@ def passwd(directory: Path, login: str) -> None:
     else:
         password = sys.stdin.readline().rstrip("\n")
     set_password(home, login, password, utc_now())
+    watching_cli.note(home, "passwd", login, utc_now())
     click.echo(f"{login} logs in by the new password.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
+from getpass import getuser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import click
 from desktopgrid.model.configuration import timedelta_of
 from desktopgrid.server.config import GANGLIA_PORT
 from desktopgrid.server.home import Home
+from desktopgrid.server.logs import append
 
 if TYPE_CHECKING:
     from desktopgrid.server.audit import Record
@@ -80,6 +82,16 @@ def audit(
             click.echo(records.encode([record]), nl=False)
         else:
             click.echo(sentence(record))
+
+
+def note(home: Home, verb: str, name: str, now: datetime) -> None:
+    """Write into the audit log what was done at the server's machine, by the system's user."""
+    from desktopgrid.server import audit as records
+
+    settings = home.config.watching
+    if settings.audit_log:
+        line = records.encode([records.at_the_machine(verb, getuser(), (name,), now)])
+        append(home.audit_log, line, settings.log_mib << 20, settings.logs_kept)
 
 
 def sentence(record: Record) -> str:

@@ -159,6 +159,8 @@ def test_who_did_what_and_for_whom_each_task_ran_is_found(server, tmp_path):
             grid.revoke("admin")
         grid.remove([work])
     assert get(server, "/v1/login", "POST", {"login": "ann", "password": "wrong word"})[0] == 401
+    wrong = base64.b64encode(b"ann:wrong word").decode()
+    assert get(server, "/v1/requests/stats", "POST", {}, Authorization=f"Basic {wrong}")[0] == 401
     basic = base64.b64encode(b"ann:correct horse battery").decode()
     bag = {"uid": "bag", "kind": "session", "name": "tuesday"}
     for _ in range(2):  # the second time it is known by its key
@@ -175,6 +177,7 @@ def test_who_did_what_and_for_whom_each_task_ran_is_found(server, tmp_path):
         ("task", ""),
         ("revoke", "access-denied"),
         ("remove", ""),
+        ("login", "not-authenticated"),
         ("login", "not-authenticated"),
         ("sendgroup", ""),
     ]

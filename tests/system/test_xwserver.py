@@ -228,6 +228,9 @@ def test_a_password_comes_from_standard_input(grid):
         (found,) = connection.execute("SELECT verifier FROM credentials WHERE kind = 'password'")
     connection.close()
     assert found[0].startswith("$argon2id$")
+    _, out, _ = xwserver("audit", "--object", "admin", directory=grid.directory)
+    assert " passwd " in out
+    assert "horse" not in out
     code, _, talk = xwserver("passwd", "nobody", directory=grid.directory)
     assert (code, len(talk.splitlines())) == (1, 1)
 

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import web
 
-from desktopgrid.model.errors import BadRequest, NotAuthenticated
+from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.objects import Credential, User, new_uid
 from desktopgrid.model.rights import EVERYTHING, Scope
 from desktopgrid.model.version import VERSION
 from desktopgrid.server.listeners.clock import utc_now
 from desktopgrid.server.listeners.watching import USER
 from desktopgrid.server.state import clean
-from desktopgrid.server.throttle import Throttled
 from desktopgrid.server.users import LONGEST_LABEL, save_credential
 from desktopgrid.wire.proof import new_secret, verifier_of
 
@@ -73,14 +72,9 @@ async def login(request: web.Request) -> web.Response:
         raise BadRequest(f"login: {error}") from None
     if not 0 < asked.lifetime <= LONGEST_LIFETIME:
         raise BadRequest(f"lifetime is 1 to {LONGEST_LIFETIME} seconds")
-    watcher, address = service.watcher, request.remote or ""
-    try:
-        user = await service.passwords.check(
-            service.core.grid, asked.login, asked.password, address
-        )
-    except (NotAuthenticated, Throttled) as error:
-        watcher.logged_in(asked.login, address, code=error.code)
-        raise
+    user = await service.passwords.check(
+        service.core.grid, asked.login, asked.password, request.remote or ""
+    )
     ends_at = utc_now() + timedelta(seconds=asked.lifetime)
     return await _token(request, user, ends_at, label=asked.label)
 

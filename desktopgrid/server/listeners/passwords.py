@@ -19,6 +19,7 @@ from desktopgrid.model.objects import User
 from desktopgrid.server.people import check_length
 from desktopgrid.server.state import Grid
 from desktopgrid.server.throttle import Throttle
+from desktopgrid.server.watching import Watcher
 
 GUESSES, GUESSES_A_SECOND = 5, 1.0
 """Wrong passwords for a login that an address may send at once, and from then on; for all logins
@@ -33,7 +34,8 @@ T = TypeVar("T")
 class Passwords:
     """Hashes and checks passwords."""
 
-    def __init__(self) -> None:
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
         self._pool = ThreadPoolExecutor(2, "argon2")
         self._hasher = PasswordHasher()
         self._nobodys = self._hasher.hash("nobody has this password")
@@ -58,6 +60,10 @@ class Passwords:
         self._checking += 1
         try:
             user = await self._user(grid, login, password)
+        except NotAuthenticated as error:
+            # Whoever goes on guessing is throttled, and fills no log.
+            self._watcher.logged_in(login, address, code=error.code)
+            raise
         finally:
             self._checking -= 1
         self._guesses_from.forgive(address)

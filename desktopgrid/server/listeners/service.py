@@ -88,7 +88,7 @@ class Service:
         self.files = ThreadPoolExecutor(8, "files")
         self._judges = ThreadPoolExecutor(1, "matcher")
         self._matcher = Matcher()
-        self.passwords = Passwords()
+        self.passwords = Passwords(watcher)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_judging = False
         self._writer: Connection | None = None
