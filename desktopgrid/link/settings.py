@@ -95,7 +95,7 @@ class GridSection:
             ("password", self.password),
         ):
             if not value:
-                raise ConfigurationError(str(file), 1, f"{name} is missing, {WHY[name]}")
+                raise ConfigurationError(str(file), 0, f"{name} is missing, {WHY[name]}")
         return self._certificate(file)
 
     def _certificate(self, file: Path) -> str:
@@ -105,11 +105,11 @@ class GridSection:
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is no text"
             raise ConfigurationError(
-                str(file), 1, f"path.certfile: {path} cannot be read: {reason}"
+                str(file), 0, f"path.certfile: {path} cannot be read: {reason}"
             ) from None
         if "-----BEGIN CERTIFICATE-----" not in text:
             raise ConfigurationError(
-                str(file), 1, f"path.certfile: {path} holds no certificate in PEM"
+                str(file), 0, f"path.certfile: {path} holds no certificate in PEM"
             )
         return text
 

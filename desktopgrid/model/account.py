@@ -44,7 +44,7 @@ def whom_to_be(
         message = (
             f"[{section}] user {named!r} is no user of this machine (useradd --system {named})"
         )
-        raise ConfigurationError(file, 1, message) from None
+        raise ConfigurationError(file, 0, message) from None
     if account.uid == uid:
         return None
     if uid != 0:

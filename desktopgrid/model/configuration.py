@@ -14,6 +14,7 @@ line, key and the known keys.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 import typing
 from collections.abc import Mapping
@@ -162,7 +163,9 @@ def from_section(kind: type[T], section: Section) -> T:
     known = [name for name in fields if name not in values]
     for key, entry in section.entries.items():
         if key not in known:
-            message = f"{section.title} unknown key {key!r}"
+            near = difflib.get_close_matches(key, known, 1, 0.75)
+            hint = f", perhaps {near[0]}" if near else ""
+            message = f"{section.title} unknown key {key!r}{hint}"
             raise ConfigurationError(section.file, entry.line, message, known)
         try:
             values[key] = reader_of(hints[key])(entry.value)

@@ -91,13 +91,16 @@ class IllegalTransition(GridError):
 
 
 class ConfigurationError(GridError):
-    """A configuration file says something that we do not understand; names file, line and key."""
+    """A configuration file says something that we do not understand; names file, line and key, or
+    line 0 where it is not one line that is wrong.
+    """
 
     code = "configuration"
 
     def __init__(self, file: str, line: int, message: str, known: Sequence[str] = ()) -> None:
         tail = f"; known keys are {', '.join(known)}" if known else ""
-        super().__init__(f"{file}:{line}: {message}{tail}")
+        place = f"{file}:{line}" if line else file
+        super().__init__(f"{place}: {message}{tail}")
         self.file, self.line, self.known = file, line, tuple(known)
 
 

@@ -33,7 +33,7 @@ def whom_to_be(
     if not named and uid == 0:
         raise ConfigurationError(
             str(file),
-            1,
+            0,
             "[server] user is missing: root starts a server for a system user that is named there,"
             " and serves itself only where it says root",
         )

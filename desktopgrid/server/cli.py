@@ -171,11 +171,13 @@ def owner_of(named: str) -> Account | None:
     try:
         account = account_of(named)
     except KeyError:
-        raise click.BadParameter(f"{named!r} is no user of this machine") from None
+        raise click.BadParameter(
+            f"{named!r} is no user of this machine", param_hint="--user"
+        ) from None
     if account.uid == os.geteuid():
         return None
     if os.geteuid() != 0:
-        raise click.BadParameter("only root makes a grid for another user")
+        raise click.BadParameter("only root makes a grid for another user", param_hint="--user")
     return account
 
 

@@ -132,7 +132,7 @@ def configuration_of(directory: Path) -> Path:
     ours, manuals = directory / CONFIGURATION, directory / MANUALS_CONFIGURATION
     if ours.is_file() and manuals.is_file():
         raise ConfigurationError(
-            str(manuals), 1, f"{ours} is this grid's configuration too; remove one of the two"
+            str(manuals), 0, f"{ours} is this grid's configuration too; remove one of the two"
         )
     if ours.is_file() or manuals.is_file():
         return ours if ours.is_file() else manuals

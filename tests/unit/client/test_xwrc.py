@@ -134,7 +134,7 @@ def test_a_token_that_came_to_its_end_is_asked_for_again(
 def test_what_is_missing_or_wrong_is_named(
     tmp_path: Path, server: Server, changes: dict[str, str], sentence: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match=f"xwrc:.*{sentence}"):
+    with pytest.raises(ConfigurationError, match=f"xwrc.*: .*{sentence}"):
         profile.load(an_xwrc(tmp_path, **changes))
     assert server.asked == []
 

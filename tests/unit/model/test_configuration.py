@@ -98,6 +98,12 @@ def test_an_empty_optional_value_is_none() -> None:
             id="unknown key",
         ),
         pytest.param(
+            "[site lal]\nmax_pilot = 3",
+            "sites.d/lal.conf:2: [site lal] unknown key 'max_pilot', perhaps max_pilots; known"
+            " keys are computing_element, max_pilots, share, is_open, idle_time, servers, proxy",
+            id="nearly a key",
+        ),
+        pytest.param(
             "[site lal]\nmax_pilots = many",
             "sites.d/lal.conf:2: [site lal] max_pilots must be a whole number, not 'many'",
             id="whole number",

@@ -115,7 +115,7 @@ def test_a_worker_in_the_foreground_ends_at_a_signal(worker: list[object], tmp_p
             ["console", "--identity", "/no/such/file"],
             "xwworker: /no/such/file:1: No such file or directory\n",
         ),
-        (["console", "--config", "/no/such/file"], "/no/such/file:0: cannot be read"),
+        (["console", "--config", "/no/such/file"], "xwworker: /no/such/file: cannot be read"),
         (["console", "--slots", "0"], "argument --slots: must be at least 1"),
         (["console", "--slots", "two"], "argument --slots: must be at least 1"),
         (["destroy"], "invalid choice: 'destroy'"),

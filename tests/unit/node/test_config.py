@@ -52,7 +52,7 @@ def test_what_the_owner_decides_is_read(tmp_path: Path) -> None:
     [
         (
             "[worker]\nslot = 2",
-            "2: .worker. unknown key 'slot'; known keys are identity, user, directory",
+            "2: .worker. unknown key 'slot', perhaps slots; known keys are identity, user",
         ),
         ("[worker]\nslots = -2", "1: .worker. slots must not be negative"),
         (

@@ -36,7 +36,7 @@ def test_whom_a_server_becomes(named: str, uid: int, account: Account | None) ->
 @pytest.mark.parametrize(
     ("named", "uid", "kind", "sentence"),
     [
-        ("", 0, ConfigurationError, r"server.conf:1: \[server\] user is missing: root starts"),
+        ("", 0, ConfigurationError, r"server.conf: \[server\] user is missing: root starts"),
         ("xtremewb", 0, ConfigurationError, "'xtremewb' is no user of this machine"),
         (
             "xtremweb",
