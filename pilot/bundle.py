@@ -29,6 +29,8 @@ from pilot.node.cli import pilot_main
 
 sys.exit(pilot_main())
 """
+WORKER_MAIN = MAIN.replace(b"pilot.pyz", b"xwworker.pyz").replace(b"pilot_main", b"main")
+"""The same for the worker of a desktop, whose command line is `xwworker`'s."""
 LONG_AGO = (1980, 1, 1, 0, 0, 0)
 MODE = 0o100644 << 16
 
@@ -46,12 +48,12 @@ def closure(root: Path = ROOT, entry: str = ENTRY) -> list[Path]:
     return sorted(found)
 
 
-def build(root: Path = ROOT) -> bytes:
-    """The content of ``pilot.pyz``."""
+def build(root: Path = ROOT, main: bytes = MAIN) -> bytes:
+    """The content of ``pilot.pyz``, or of a file that begins with another ``main``."""
     packed = io.BytesIO()
     packed.write(SHEBANG)
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        _add(archive, "__main__.py", MAIN)
+        _add(archive, "__main__.py", main)
         for path in closure(root):
             _add(archive, path.relative_to(root).as_posix(), path.read_bytes())
     return packed.getvalue()

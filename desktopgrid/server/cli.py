@@ -383,6 +383,43 @@ def renew(directory: Path) -> None:
 
 
 @main.command()
+@click.argument("kind", type=click.Choice(["worker", "client"]))
+@click.option(
+    "--out",
+    default=".",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Where to put the packages. Default: here.",
+)
+@click.option(
+    "--identity",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Whose the package is, as `xw token` made it. Default: the public workers'; a client's"
+    " user logs in.",
+)
+@with_home
+def bundle(directory: Path, kind: str, out: Path, identity: Path | None) -> None:
+    """Make a package of a worker or a client that knows this grid, as tar.gz and as zip.
+
+    Unpack it anywhere and run `sh install`: nothing else is to be set up.
+    """
+    from desktopgrid.server import bundling
+
+    for path in bundling.make(Home.open(directory), kind, out, identity):
+        click.echo(path)
+    if kind == "worker" or identity is not None:
+        whose = identity or "worker.identity"
+        click.echo(
+            f"They hold the secret of {whose}: give them to those only who may have it. A machine"
+            " whose package has an identity of its own (`xw token`) can be revoked alone.",
+            err=True,
+        )
+    click.echo(f"Next, there: tar xzf glidebridge-{kind}.tar.gz", err=True)
+    click.echo(f"             sh glidebridge-{kind}/install", err=True)
+
+
+@main.command()
 @click.argument("revision", default="")
 @click.option("--yes", is_flag=True, help="Go back without asking.")
 @with_home
