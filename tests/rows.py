@@ -35,6 +35,7 @@ DEFAULTS: dict[type[Any], dict[str, Any]] = {
         "expires_at": None,
         "is_revoked": False,
     },
+    c.SubjectSaved: {"subject": "CN=Ann,DC=org", "user": "alice"},
     c.CredentialUsed: {"uid": "token", "last_used_at": NOON + 1},
     c.DataSaved: {
         "uid": "program",

@@ -286,9 +286,13 @@ class Grid:
         user_group: str | None = None,
         email: str = "",
         password: str = "",
+        subjects: Sequence[str] = (),
     ) -> UID:
-        """Insert a user, as a super user; ``user_group`` by UID or name. Its UID."""
-        request = m.SendUser(new_uid(), login, level, password, email, user_group)
+        """Insert a user, as a super user; ``user_group`` by UID or name, ``subjects`` names in
+        certificates or certificates in PEM. Its UID.
+        """
+        names = tuple(subjects)
+        request = m.SendUser(new_uid(), login, level, password, email, user_group, names)
         return str(self.session.ask(request)["uid"])
 
     def change_user(
@@ -299,13 +303,16 @@ class Grid:
         user_group: str | None = None,
         email: str | None = None,
         quota_mib: int | None = None,
+        add_subjects: Sequence[str] = (),
+        remove_subjects: Sequence[str] = (),
     ) -> Reply:
         """Change what is given of a user, as a super user; an empty ``user_group`` is none.
 
         ``quota_mib``: what his datas may take on the server; 0 all there is, -1 what everybody's
         may.
         """
-        return self.session.ask(m.ChangeUser(user, level, user_group, email, quota_mib))
+        names = (tuple(add_subjects), tuple(remove_subjects))
+        return self.session.ask(m.ChangeUser(user, level, user_group, email, quota_mib, *names))
 
     def _in_portions(
         self, request: type[m.Cancel] | type[m.Remove], names: Sequence[UID], what: str

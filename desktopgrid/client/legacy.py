@@ -122,8 +122,8 @@ def meaning_of(program: str, words: Sequence[str]) -> Meaning:
             return meaning
         raise WrongWords(f"no action; the actions are {', '.join(f'--{name}' for name in ACTIONS)}")
     meaning.words = ["--format", _format(said.values.get("xwformat"))]
-    if "xwcert" in said.values:
-        meaning.notes.append("certificates are not taken along yet; --xwcert has no effect")
+    if "xwcert" in said.values and said.action != "xwsenduser":
+        meaning.notes.append("certificates are not taken along; --xwcert has no effect")
     meaning.words += ACTIONS[said.action](said, meaning)
     return meaning
 
@@ -205,6 +205,8 @@ def _send_user(said: _Said, meaning: Meaning) -> list[str]:
     # Not a process's command line any more: that it stood in one, `xw` warns of.
     words = ["senduser", login, "--level", level.lower(), "--email", email]
     words += ["--password", password]
+    if "xwcert" in said.values:
+        words += ["--cert", said.values["xwcert"]]
     return [*words, "--usergroup", *group] if group else words
 
 

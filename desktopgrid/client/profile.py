@@ -17,11 +17,13 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from desktopgrid.client.certificates import Proof
 from desktopgrid.link import settings
 from desktopgrid.link.identity import Identity
 from desktopgrid.link.manual import CLIENTS
 from desktopgrid.link.settings import GridSection
 from desktopgrid.link.transfer import login as ask_for_token
+from desktopgrid.link.transfer import login_by_certificate
 from desktopgrid.model import configuration
 from desktopgrid.model.errors import BadRequest, NotAuthenticated, UnknownObject
 
@@ -155,15 +157,36 @@ def log_in(
 
     ``ca`` is the grid's CA in PEM: no other server is talked to. The password is kept nowhere.
     """
-    if "-----BEGIN CERTIFICATE-----" not in ca:
-        raise BadRequest(
-            "the CA is no certificate in PEM; take the file that `xwserver init` names"
-        )
+    check_ca(ca)
     try:
         reply = ask_for_token(tuple(servers), ca, login, password, lifetime, label)
     except NotAuthenticated:
         raise NotAuthenticated(f"the server does not know {login!r} by this password") from None
     return _keep(tuple(servers), ca, reply, path)
+
+
+def log_in_by_certificate(
+    servers: Sequence[str],
+    ca: str,
+    proof: Proof,
+    path: Path,
+    lifetime: int | None = None,
+    label: str = "",
+) -> Login:
+    """The same by a certificate or a proxy; the token ends with it at the latest. The key stays
+    where it is.
+    """
+    check_ca(ca)
+    reply = login_by_certificate(tuple(servers), ca, proof.chain, proof.sign, lifetime, label)
+    return _keep(tuple(servers), ca, reply, path)
+
+
+def check_ca(ca: str) -> None:
+    """Raises BadRequest unless ``ca`` is a certificate in PEM."""
+    if "-----BEGIN CERTIFICATE-----" not in ca:
+        raise BadRequest(
+            "the CA is no certificate in PEM; take the file that `xwserver init` names"
+        )
 
 
 def _keep(servers: tuple[str, ...], ca: str, reply: dict[str, Any], path: Path) -> Login:

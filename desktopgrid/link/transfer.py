@@ -42,6 +42,7 @@ from desktopgrid.model.errors import (
     Unavailable,
 )
 from desktopgrid.wire.messages import Welcome
+from desktopgrid.wire.proof import certificate_message
 
 FRESH = 10.0
 """Seconds after which an idle connection is not used again: the server may have closed it."""
@@ -354,12 +355,53 @@ def login(
     question: dict[str, Any] = {"login": login, "password": password, "label": label}
     if lifetime is not None:
         question["lifetime"] = lifetime
+    return _at_first_server(
+        servers, ca, proxy, lambda connection: _login(connection, "/v1/login", question)
+    )
+
+
+def login_by_certificate(
+    servers: Sequence[str],
+    ca: str,
+    chain: str,
+    sign: Callable[[bytes], str],
+    lifetime: float | None = None,
+    label: str = "",
+    proxy: str | None = None,
+) -> dict[str, Any]:
+    """The same for who has the key of the first certificate of ``chain`` (PEM); ``sign`` signs by
+    it. The key stays where it is.
+    """
+
+    def ask(connection: HTTPS) -> dict[str, Any]:
+        nonce = str(_post(connection, "/v1/login/nonce", {}).get("nonce"))
+        # The connection is the one that the nonce came over, so the server is the one that signed
+        # for this certificate of its.
+        server = connection.sock.getpeercert(True) if connection.sock is not None else None
+        if server is None:
+            raise ConnectionLost("the server closed the connection before it was told who we are")
+        question: dict[str, Any] = {"chain": chain, "nonce": nonce, "label": label}
+        question["signature"] = sign(certificate_message(nonce, server, chain))
+        if lifetime is not None:
+            question["lifetime"] = lifetime
+        return _login(connection, "/v1/login/certificate", question)
+
+    return _at_first_server(servers, ca, proxy, ask)
+
+
+def _at_first_server(
+    servers: Sequence[str],
+    ca: str,
+    proxy: str | None,
+    ask: Callable[[HTTPS], dict[str, Any]],
+) -> dict[str, Any]:
+    """What the first server says that can be reached."""
     trouble: GridError = Unavailable("there is no server to log in to")
     for text in servers:
         server = ServerName.parse(text)
         connection = HTTPS(server, ca, choose(server.host, os.environ, proxy), TIMEOUT)
         try:
-            return _login(connection, json.dumps(question).encode())
+            return ask(connection)
         except Unavailable as error:
             trouble = error
         finally:
@@ -367,10 +409,19 @@ def login(
     raise trouble
 
 
-def _login(connection: HTTPS, question: bytes) -> dict[str, Any]:
-    headers = {"Content-Type": "application/json", "Content-Length": str(len(question))}
+def _login(connection: HTTPS, path: str, question: Mapping[str, Any]) -> dict[str, Any]:
+    answer = _post(connection, path, question)
+    if not {"token", "secret"} <= answer.keys():
+        raise RemoteProtocolError("the answer to a login must be a token and its secret")
+    return answer
+
+
+def _post(connection: HTTPS, path: str, question: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to ``question``; raises what the server says no with, or Unavailable."""
+    body = json.dumps(question).encode()
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
     response = _exchange(
-        connection, "POST", "/v1/login", headers, lambda connection: connection.send(question)
+        connection, "POST", path, headers, lambda connection: connection.send(body)
     )
     if response.status >= 300:
         raise from_status(response.status, *explanation(response))
@@ -378,8 +429,8 @@ def _login(connection: HTTPS, question: bytes) -> dict[str, Any]:
         answer = json.loads(b"".join(_blocks(response)))
     except ValueError:
         answer = None
-    if not isinstance(answer, dict) or not {"token", "secret"} <= answer.keys():
-        raise RemoteProtocolError("the answer to a login must be a token and its secret")
+    if not isinstance(answer, dict):
+        raise RemoteProtocolError(f"the answer from {path} must be an object")
     return answer
 
 

@@ -50,6 +50,7 @@ class User:
     """Who acts: a client, a worker or both, as its level allows (manual, 3.1 and 3.2).
 
     ``quota_mib``: what his datas may take on the server; 0 all there is, None what everybody's may.
+    ``subjects``: by what names in certificates, and at issuers of tokens, he is known.
     """
 
     uid: UID
@@ -60,6 +61,7 @@ class User:
     is_revoked: bool = False
     quota_mib: Optional[int] = None
     is_deleted: bool = False
+    subjects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class Credential:
 
     A ``token`` proves itself by HMAC over the server's nonce under ``verifier`` = SHA-256 of the
     secret; a ``password`` is checked against ``verifier`` = its argon2 hash. ``label`` is for
-    people. ``source`` says by what other proof a token was given out, and is empty for a password.
+    people. ``source`` says by what other proof a token was given out, and is empty for a password;
+    ``subject`` whom that named, ``serials`` the certificates.
     """
 
     uid: UID
@@ -82,6 +85,8 @@ class Credential:
     scope: Scope = EVERYTHING
     source: str = ""
     last_used_at: Optional[datetime] = None
+    subject: str = ""
+    serials: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

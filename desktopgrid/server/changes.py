@@ -32,6 +32,13 @@ class UserSaved(NamedTuple):
     is_deleted: bool
 
 
+class SubjectSaved(NamedTuple):
+    """Whose name in certificates ``subject`` is, if anybody's."""
+
+    subject: str
+    user: str | None
+
+
 class CredentialSaved(NamedTuple):
     uid: str
     user: str
@@ -43,6 +50,8 @@ class CredentialSaved(NamedTuple):
     label: str = ""
     scope: str = ""
     source: str = ""
+    subject: str = ""
+    serials: str | None = None
 
 
 class CredentialUsed(NamedTuple):
@@ -219,6 +228,7 @@ class RepliesForgotten(NamedTuple):
 Change = (
     UserGroupSaved
     | UserSaved
+    | SubjectSaved
     | CredentialSaved
     | CredentialUsed
     | DataSaved

@@ -158,6 +158,15 @@ class WatchingSection:
 
 
 @dataclass(frozen=True)
+class IdentitySection:
+    """``[identity]``: by what else than passwords users show who they are. Without a directory of
+    CAs no certificate is looked at.
+    """
+
+    certificates: Path | None = None
+
+
+@dataclass(frozen=True)
 class DatasSection:
     """``[datas]``: what is elsewhere, and what nobody refers to any more."""
 
@@ -208,6 +217,7 @@ class ServerConfig:
     watching: WatchingSection = field(default_factory=WatchingSection)
     datas: DatasSection = field(default_factory=DatasSection)
     store: StoreSection = field(default_factory=StoreSection)
+    identity: IdentitySection = field(default_factory=IdentitySection)
     notes: tuple[str, ...] = ()
 
 
@@ -218,6 +228,7 @@ SECTIONS = {
     "watching": WatchingSection,
     "datas": DatasSection,
     "store": StoreSection,
+    "identity": IdentitySection,
 }
 
 
@@ -235,6 +246,7 @@ def read(path: Path) -> ServerConfig:
         watching=configuration.from_section(WatchingSection, found.section("watching")),
         datas=configuration.from_section(DatasSection, found.section("datas")),
         store=configuration.from_section(StoreSection, found.section("store")),
+        identity=configuration.from_section(IdentitySection, found.section("identity")),
         notes=reading.notes,
     )
 

@@ -12,12 +12,13 @@ from datetime import datetime
 from typing import Any
 
 from desktopgrid.model.errors import AccessDenied, UnknownObject
-from desktopgrid.model.objects import Credential, User, UserGroup
+from desktopgrid.model.objects import User, UserGroup
 from desktopgrid.model.rights import Scope, Who, may_administer
+from desktopgrid.server import changes as c
 from desktopgrid.server.hosts import lose_hosts
 from desktopgrid.server.state import Grid, Outcome
 from desktopgrid.server.tasks import abort
-from desktopgrid.server.users import save_credential, save_user, save_user_group
+from desktopgrid.server.users import revoke_token, save_credential, save_user, save_user_group
 from desktopgrid.wire import messages as m
 
 MOST_NAMED = 5
@@ -69,7 +70,9 @@ def remove(grid: Grid, found: User | UserGroup, now: datetime, out: Outcome) -> 
     if isinstance(found, UserGroup):
         save_user_group(grid, replace(found, is_deleted=True), out)
         return
-    revoke_user(grid, replace(found, is_deleted=True), "removed", now, out)
+    out.changes.extend(c.SubjectSaved(subject, None) for subject in found.subjects)
+    gone = replace(found, is_deleted=True, subjects=())
+    revoke_user(grid, gone, "removed", now, out)
     for credential in [k for k in grid.credentials.values() if k.user == found.uid]:
         save_credential(grid, replace(credential, is_revoked=True), out)
 
@@ -94,12 +97,3 @@ def revoke(
             raise AccessDenied("a super user may not revoke himself: another one has to be there")
         revoke_user(grid, user, "revoked", now, out)
     return {"revoked": asked.uid}
-
-
-def revoke_token(grid: Grid, token: Credential, reason: str, now: datetime, out: Outcome) -> None:
-    """``token`` is good for nothing any more: its sessions end, and what its workers had is given
-    to others.
-    """
-    save_credential(grid, replace(token, is_revoked=True), out)
-    lose_hosts(grid, lambda state: state.credential == token.uid, reason, now, out)
-    out.closing.append((f"by:{token.uid}", "not-authenticated", reason))

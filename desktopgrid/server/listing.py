@@ -77,6 +77,7 @@ def _user(grid: Grid, user: User) -> Row:
         "usergroup": group.name if group is not None else "",
         "email": user.email,
         "revoked": user.is_revoked,
+        "subjects": "; ".join(user.subjects),
         "used_mib": round(grid.holdings.used(user.uid) / (1 << 20), 1),
         "quota_mib": grid.quota(user.uid) or None,
     }

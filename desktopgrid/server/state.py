@@ -111,6 +111,8 @@ class Grid:
         self.policy, self.incarnation, self.sites = policy, incarnation, sites
         self.users: dict[str, User] = {}
         self.logins: dict[str, str] = {}
+        self.subjects: dict[str, str] = {}
+        """name in certificates, or at an issuer of tokens -> user"""
         self.user_groups: dict[str, UserGroup] = {}
         self.credentials: dict[str, Credential] = {}
         self.applications: dict[str, Application] = {}
@@ -211,6 +213,10 @@ class Grid:
 
     def put_user(self, user: User) -> None:
         """``user`` is as given from now on."""
+        before = self.users.get(user.uid)
+        for subject in before.subjects if before is not None else ():
+            del self.subjects[subject]
+        self.subjects.update(dict.fromkeys(user.subjects, user.uid))
         self.users[user.uid] = user
         self.logins[user.login] = user.uid
         for share in self.scheduler.shares.values():

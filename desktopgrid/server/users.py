@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from desktopgrid.model.errors import AccessDenied, AlreadyThere, BadRequest, UnknownObject
+from desktopgrid.model.errors import (
+    AccessDenied,
+    AlreadyThere,
+    BadRequest,
+    LimitExceeded,
+    UnknownObject,
+)
 from desktopgrid.model.objects import Credential, User, UserGroup
 from desktopgrid.model.rights import Scope, UserLevel, Who, may_administer
 from desktopgrid.server import changes as c
+from desktopgrid.server.hosts import lose_hosts
 from desktopgrid.server.state import Grid, Outcome, check_name, clean, timestamp
+from desktopgrid.server.subjects import canonical
 from desktopgrid.server.tasks import offer
 from desktopgrid.wire import messages as m
 
 Body = dict[str, Any]
 
 LONGEST_LABEL = 100
+MOST_SUBJECTS = 20
 MOST_QUOTA = 1 << 40
 LONGEST_LIFETIME = 10**9
 """Seconds that a token may live, unless it has no end."""
@@ -32,6 +43,7 @@ def send_user(
     level = _level(asked.level)
     group = _user_group(grid, asked.group) if asked.group is not None else None
     user = User(grid.check_new(asked.uid), login, level, group, clean(asked.email, 255))
+    user = _known_by(grid, user, asked.subjects, out)
     save_user(grid, user, out)
     if asked.password:
         # The shell has replaced the password by its argon2 hash before it came here.
@@ -59,6 +71,8 @@ def change_user(
             raise BadRequest(f"a quota is 0 to {MOST_QUOTA} MiB, not {asked.quota_mib}")
         quota = None if asked.quota_mib == m.USUAL_QUOTA else asked.quota_mib
         user = replace(user, quota_mib=quota)
+    user = _known_by(grid, user, asked.add_subjects, out)
+    user = _unknown_by(grid, user, asked.remove_subjects, now, out)
     save_user(grid, user, out)
     offer(grid, now, out)
     return {"uid": user.uid, "login": user.login, "level": user.level.name.lower()}
@@ -85,6 +99,34 @@ def _user_group(grid: Grid, name: str) -> str:
     if group is None:
         raise UnknownObject.named("user group", name)
     return group.uid
+
+
+def _known_by(grid: Grid, user: User, names: Iterable[str], out: Outcome) -> User:
+    """``user`` with these names in certificates as well; raises AlreadyThere where one is another
+    user's.
+    """
+    more = tuple(dict.fromkeys(map(canonical, names)))
+    for subject in more:
+        if grid.subjects.get(subject, user.uid) != user.uid:
+            raise AlreadyThere(f"another user is known by {subject!r} already")
+    subjects = tuple(sorted({*user.subjects, *more}))
+    if len(subjects) > MOST_SUBJECTS:
+        raise LimitExceeded(f"a user is known by at most {MOST_SUBJECTS} names in certificates")
+    out.changes.extend(c.SubjectSaved(subject, user.uid) for subject in more)
+    return replace(user, subjects=subjects)
+
+
+def _unknown_by(grid: Grid, user: User, names: Iterable[str], now: datetime, out: Outcome) -> User:
+    """``user`` without these names in certificates; what was proved by them ends."""
+    gone = set(map(canonical, names))
+    for subject in gone:
+        if subject not in user.subjects:
+            raise UnknownObject(f"user {user.login!r} is not known by {subject!r}")
+    for token in list(grid.credentials.values()):
+        if token.user == user.uid and token.subject in gone and not token.is_revoked:
+            revoke_token(grid, token, "its user is not known by that name any more", now, out)
+    out.changes.extend(c.SubjectSaved(subject, None) for subject in sorted(gone))
+    return replace(user, subjects=tuple(s for s in user.subjects if s not in gone))
 
 
 def save_user(grid: Grid, user: User, out: Outcome) -> None:
@@ -125,6 +167,8 @@ def save_credential(grid: Grid, credential: Credential, out: Outcome) -> None:
             credential.label,
             str(credential.scope),
             credential.source,
+            credential.subject,
+            json.dumps(credential.serials) if credential.serials else None,
         )
     )
 
@@ -158,3 +202,12 @@ def send_token(
     )
     save_credential(grid, token, out)
     return {"uid": asked.uid}
+
+
+def revoke_token(grid: Grid, token: Credential, reason: str, now: datetime, out: Outcome) -> None:
+    """``token`` is good for nothing any more: its sessions end, and what its workers had is given
+    to others.
+    """
+    save_credential(grid, replace(token, is_revoked=True), out)
+    lose_hosts(grid, lambda state: state.credential == token.uid, reason, now, out)
+    out.closing.append((f"by:{token.uid}", "not-authenticated", reason))

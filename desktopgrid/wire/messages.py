@@ -421,7 +421,7 @@ class SendData(Request):
 
 @dataclass(frozen=True)
 class SendUser(Request):
-    """Insert a user. Reply: {"uid", "login"}."""
+    """Insert a user. ``subjects``: as for ``changeuser``. Reply: {"uid", "login"}."""
 
     verb = "senduser"
     uid: str
@@ -430,6 +430,7 @@ class SendUser(Request):
     password: str = ""
     email: str = ""
     group: Optional[str] = None
+    subjects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -438,7 +439,7 @@ class ChangeUser(Request):
     holds at once, also for his open sessions and his workers. Reply: {"uid", "login", "level"}.
 
     ``quota_mib``: what his datas may take on the server; 0 all there is, USUAL_QUOTA what
-    everybody's may.
+    everybody's may. Subjects are names in certificates, or certificates in PEM.
     """
 
     verb = "changeuser"
@@ -447,6 +448,8 @@ class ChangeUser(Request):
     group: Optional[str] = None
     email: Optional[str] = None
     quota_mib: Optional[int] = None
+    add_subjects: tuple[str, ...] = ()
+    remove_subjects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

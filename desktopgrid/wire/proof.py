@@ -38,6 +38,15 @@ def is_proved(
     return hmac.compare_digest(_proof(verifier, nonce, kind, identity, session), proof)
 
 
+def certificate_message(nonce: str, server: bytes, chain: str) -> bytes:
+    """What the key of the first certificate of ``chain`` (PEM) signs to log in: good for this nonce
+    and for the server that showed the certificate ``server`` (DER), and for nothing else that a key
+    may be asked to sign.
+    """
+    digests = (hashlib.sha256(each).hexdigest() for each in (server, chain.encode()))
+    return "\n".join(("glidebridge: log in by certificate, 1", nonce, *digests)).encode()
+
+
 def _proof(verifier: str, nonce: str, kind: str, identity: str, session: str) -> str:
     # Each part is hex, a word or a UID, none of which holds the separator.
     text = "\n".join((nonce, kind, identity, session))

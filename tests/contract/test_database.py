@@ -65,6 +65,7 @@ def test_one_transaction_may_hold_every_kind_of_change_in_any_order(bare):
         *HOST,
         row(c.CredentialSaved),
         row(c.CredentialUsed),
+        row(c.SubjectSaved),
         row(c.BagSaved),
         row(c.PilotInserted),
         row(c.PilotUpdated, host="desk1"),

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from desktopgrid.model.rights import EVERYTHING, Scope, UserLevel, Who
+from desktopgrid.model.rights import Scope, UserLevel, Who
 from desktopgrid.server import changes as c
-from desktopgrid.server.database import reading, schema
-from desktopgrid.server.database.engine import transaction
+from desktopgrid.server.database import reading
 from desktopgrid.server.database.listing import list_objects
-from desktopgrid.server.database.upgrading import migrate, upgrade
 from tests.rows import NOON, PEOPLE, Grid, row
 
 ADMIN = Who("admin", UserLevel.SUPER)
 ALICE = Who("alice", UserLevel.STANDARD, "physics")
 CAROL = Who("carol", UserLevel.STANDARD)
-
-
-def test_a_token_of_before_scopes_is_good_for_everything(engine):
-    migrate(engine, "0004")
-    with engine.connect() as connection, transaction(connection):
-        for change in (row(c.UserSaved), row(c.CredentialSaved)):
-            table = {c.UserSaved: schema.users, c.CredentialSaved: schema.credentials}[type(change)]
-            old = {
-                n: v for n, v in change._asdict().items() if n not in ("label", "scope", "source")
-            }
-            connection.execute(table.insert().values(old))
-    upgrade(engine)
-    found = Grid(engine)
-    (token,) = found.read(reading.load, found.shard).credentials
-    assert (token.label, token.scope, token.source) == ("", EVERYTHING, "")
-    assert token.last_used_at is None
 
 
 def test_tokens_are_listed_for_their_owners_without_what_proves_them(bare):
@@ -50,6 +32,25 @@ def test_tokens_are_listed_for_their_owners_without_what_proves_them(bare):
         each for each in bare.read(reading.load, bare.shard).credentials if each.kind == "token"
     ]
     assert (token.scope, token.last_used_at.timestamp()) == (Scope.READ | Scope.CANCEL, NOON + 9)
+
+
+def test_whose_a_name_in_certificates_is_the_last_word_says(bare):
+    bare.record(*PEOPLE, row(c.SubjectSaved, user="bob"), row(c.SubjectSaved))
+    bare.record(row(c.SubjectSaved, subject="x" * 500), row(c.SubjectSaved, subject="CN=ann"))
+    bare.record(row(c.SubjectSaved, subject="CN=ann", user=None))
+    found = {user.login: user.subjects for user in bare.read(reading.load, bare.shard).users}
+    assert found["alice"] == ("CN=Ann,DC=org", "x" * 500)
+    assert found["bob"] == found["carol"] == ()
+    bare.record(row(c.SubjectSaved, subject="CN=Ann,DC=org", user="carol"))
+    found = {user.login: user.subjects for user in bare.read(reading.load, bare.shard).users}
+    assert found["carol"] == ("CN=Ann,DC=org",)
+
+
+def test_a_token_keeps_for_which_certificates_it_was_given(bare):
+    serials = '["12ab CN=CA,DC=org"]'
+    bare.record(*PEOPLE, row(c.CredentialSaved, subject="CN=Ann,DC=org", serials=serials))
+    (token,) = bare.read(reading.load, bare.shard).credentials
+    assert (token.subject, token.serials) == ("CN=Ann,DC=org", ("12ab CN=CA,DC=org",))
 
 
 def uids(grid: Grid, who: Who) -> list[str]:

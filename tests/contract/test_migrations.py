@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Engine, MetaData, inspect, select
 
 from desktopgrid.model.errors import Unavailable, UnknownObject
+from desktopgrid.model.rights import EVERYTHING
 from desktopgrid.server.database import engine as database
 from desktopgrid.server.database.engine import transaction
 from desktopgrid.server.database.reading import load
@@ -179,6 +180,7 @@ def test_a_grid_of_the_first_server_is_served_on(engine: Engine) -> None:
     assert {user.login for user in found.users} == {"ann", "bob"}
     assert [work.uid for work in found.works] == ["w-1"]
     assert found.next_number == 3
+    assert [token.scope for token in found.credentials] == [EVERYTHING]
 
 
 def test_what_a_newer_server_made_is_left_alone(engine: Engine) -> None:

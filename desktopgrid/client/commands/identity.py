@@ -7,19 +7,22 @@ from pathlib import Path
 
 import click
 
-from desktopgrid.client import profile
+from desktopgrid.client import certificates, profile
 from desktopgrid.client.commands.shell import Command, Shell, pass_shell
 from desktopgrid.client.commands.types import Span
 from desktopgrid.model.errors import NotAuthenticated
 
 
-def password_from(context: click.Context, option: click.Parameter, value: str | None) -> str:
-    """The password, from a prompt, from standard input (``-``), from a file (``@FILE``), or as it
-    stands there, with a warning.
+def asked(what: str) -> str:
+    """What somebody types whom nobody sees."""
+    prompted: str = click.prompt(what, hide_input=True, err=True)
+    return prompted
+
+
+def password_said(value: str) -> str:
+    """The password on standard input (``-``), in a file (``@FILE``), or as it stands in the command
+    line, with a warning.
     """
-    if value is None:
-        prompted: str = click.prompt("Password", hide_input=True, err=True)
-        return prompted
     if value == "-":
         return sys.stdin.readline().rstrip("\n")
     if value.startswith("@"):
@@ -38,8 +41,11 @@ def password_from(context: click.Context, option: click.Parameter, value: str | 
 LABEL = click.option("--label", help="What the token is called in `xw tokens`.")
 
 
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
 @click.command(cls=Command)
-@click.argument("login")
+@click.argument("login", required=False)
 @click.option(
     "--server",
     "servers",
@@ -57,10 +63,19 @@ LABEL = click.option("--label", help="What the token is called in `xw tokens`.")
 )
 @click.option(
     "--password",
-    is_eager=False,
-    callback=password_from,
     metavar="-|@FILE",
     help="Read the password from standard input or a file instead of asking.",
+)
+@click.option("--cert", type=FILE, metavar="FILE", help="Log in by this X.509 certificate instead.")
+@click.option(
+    "--key", type=FILE, metavar="FILE", help="Its private key, which stays here; else it is beside."
+)
+@click.option(
+    "--proxy",
+    is_flag=False,
+    flag_value="",
+    metavar="[FILE]",
+    help="Log in by this RFC 3820 proxy; without FILE by $X509_USER_PROXY or /tmp/x509up_uUID.",
 )
 @click.option("--lifetime", type=Span(), help="How long the login lasts, such as 30d.")
 @LABEL
@@ -70,15 +85,22 @@ def login(
     login: str,
     servers: tuple[str, ...],
     ca: Path,
-    password: str,
+    password: str | None,
+    cert: Path | None,
+    key: Path | None,
+    proxy: str | None,
     lifetime: int | None,
     label: str | None,
 ) -> None:
     """Log in as LOGIN; later commands act as this user.
 
     The password is exchanged for a token, which is kept in the identity file, readable for you
-    alone.
+    alone. A certificate or a proxy says by itself who you are; the token ends with it. By a limited
+    proxy you may look, and submit nothing.
     """
+    ways = [way for way in (login, cert, proxy) if way is not None]
+    if len(ways) != 1 or (key is not None and cert is None) or (password and login is None):
+        raise click.UsageError("log in either as LOGIN, by --cert (with --key) or by --proxy")
     path = profile.identity_path(shell.identity, is_new=True)
     if profile.is_configuration(path):
         raise click.UsageError(
@@ -86,7 +108,14 @@ def login(
             " --identity"
         )
     label = label if label is not None else profile.default_label()
-    made = profile.log_in(servers, ca.read_text(), login, password, path, lifetime, label)
+    authority = ca.read_text()
+    if login is not None:
+        secret = asked("Password") if password is None else password_said(password)
+        made = profile.log_in(servers, authority, login, secret, path, lifetime, label)
+    else:
+        source = cert or Path(proxy or certificates.proxy_path())
+        proof = certificates.Proof.read(source, key, lambda: asked("Passphrase of the key"))
+        made = profile.log_in_by_certificate(servers, authority, proof, path, lifetime, label)
     tell(shell, made, label, path)
 
 

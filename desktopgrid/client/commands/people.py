@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from desktopgrid.client.commands.identity import password_from
+from desktopgrid.client.certificates import public_part
+from desktopgrid.client.commands.identity import FILE, asked, password_said
 from desktopgrid.client.commands.lists import LIMIT
 from desktopgrid.client.commands.shell import Command, Shell, pass_shell
 from desktopgrid.client.commands.types import Quota
@@ -43,20 +46,46 @@ def usergroups(shell: Shell, limit: int) -> None:
 @click.option("--email", default="", help="Where to reach the user.")
 @click.option(
     "--password",
-    callback=password_from,
     metavar="-|@FILE",
     help="Read the password from standard input or a file instead of asking.",
 )
+@click.option(
+    "--cert",
+    "certs",
+    multiple=True,
+    type=FILE,
+    metavar="FILE",
+    help="A certificate or a proxy of the user's, who may log in by it; then no password is asked.",
+)
+@click.option(
+    "--subject",
+    "subjects",
+    multiple=True,
+    metavar="DN",
+    help="The same by the name in it, such as /DC=org/CN=Ann, or https://ISSUER#SUB.",
+)
 @pass_shell
 def senduser(
-    shell: Shell, login: str, level: str, usergroup: str | None, email: str, password: str
+    shell: Shell,
+    login: str,
+    level: str,
+    usergroup: str | None,
+    email: str,
+    password: str | None,
+    certs: tuple[Path, ...],
+    subjects: tuple[str, ...],
 ) -> None:
     """Insert a user who logs in as LOGIN. For super users.
 
-    A user of level worker without a user group is what public workers run under.
+    A user of level worker without a user group is what public workers run under. Of a certificate
+    only its public part is sent.
     """
+    names = (*subjects, *map(public_part, certs))
+    secret = "" if password is None else password_said(password)
+    if password is None and not names:
+        secret = asked("Password")
     uid = shell.grid.send_user(
-        login, level=level, user_group=usergroup, email=email, password=password
+        login, level=level, user_group=usergroup, email=email, password=secret, subjects=names
     )
     shell.output.result(uid, {"uid": uid, "login": login, "level": level})
     shell.output.say(f"Next, as the user: xw login --server ... --ca ... {login}")
@@ -67,6 +96,30 @@ def senduser(
 @click.option("--level", type=click.Choice(LEVELS), help="What the user may do from now on.")
 @click.option("--usergroup", metavar="NAME", help="The user group to move to; '' for none.")
 @click.option("--email", help="Where to reach the user.")
+@click.option(
+    "--add-cert",
+    "added",
+    multiple=True,
+    type=FILE,
+    metavar="FILE",
+    help="A certificate or a proxy of the user's, who may log in by it from now on.",
+)
+@click.option(
+    "--remove-cert",
+    "removed",
+    multiple=True,
+    type=FILE,
+    metavar="FILE",
+    help="One that is good no more; what was logged in by it ends.",
+)
+@click.option(
+    "--add-subject",
+    "more",
+    multiple=True,
+    metavar="DN",
+    help="The same by the name, such as /DC=org/CN=Ann, or https://ISSUER#SUB.",
+)
+@click.option("--remove-subject", "less", multiple=True, metavar="DN", help="The same by the name.")
 @click.option(
     "--quota",
     "quota_mib",
@@ -82,15 +135,29 @@ def moduser(
     usergroup: str | None,
     email: str | None,
     quota_mib: int | None,
+    added: tuple[Path, ...],
+    removed: tuple[Path, ...],
+    more: tuple[str, ...],
+    less: tuple[str, ...],
 ) -> None:
-    """Change a user's level, user group, e-mail address or quota. For super users.
+    """Change a user's level, user group, e-mail address, quota or certificates. For super users.
 
     It holds at once, also for sessions that are open and for workers that run.
     """
-    if (level, usergroup, email, quota_mib) == (None, None, None, None):
-        raise click.UsageError("nothing to change; give --level, --usergroup, --email or --quota")
+    more += tuple(map(public_part, added))
+    less += tuple(map(public_part, removed))
+    if (level, usergroup, email, quota_mib, more, less) == (None, None, None, None, (), ()):
+        raise click.UsageError(
+            "nothing to change; give --level, --usergroup, --email, --quota, --add-cert or another"
+        )
     reply = shell.grid.change_user(
-        user, level=level, user_group=usergroup, email=email, quota_mib=quota_mib
+        user,
+        level=level,
+        user_group=usergroup,
+        email=email,
+        quota_mib=quota_mib,
+        add_subjects=more,
+        remove_subjects=less,
     )
     shell.output.rows("user", [reply], ("uid", "login", "level"))
 

@@ -64,6 +64,8 @@ LongBinary = LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
 """What a peer may say at length. MariaDB's plain ones end at 64 KiB; no frame is longer than these.
 """
 
+SUBJECT_LENGTH = 500
+"""Characters in a name in a certificate; MariaDB's indexes take no more than 768."""
 NAME_LENGTH = 255
 """Characters that a name may have; all databases can keep that many in an index."""
 
@@ -152,6 +154,14 @@ users = Table(
     _check(f"level IN ({', '.join(str(int(level)) for level in UserLevel)})", "users_have_a_level"),
 )
 
+subjects = Table(
+    "subjects",
+    metadata,
+    Column("subject", String(SUBJECT_LENGTH), primary_key=True),
+    _uid("user", ForeignKey("users.uid"), index=True, nullable=True),
+    _check("subject <> ''", "subjects_have_a_name"),
+)
+
 credentials = Table(
     "credentials",
     metadata,
@@ -167,6 +177,8 @@ credentials = Table(
     _word("scope", 64),
     _word("source", NAME_LENGTH),
     _time("last_used_at", nullable=True),
+    _word("subject", SUBJECT_LENGTH),
+    Column("serials", Text, nullable=True),
     _check("kind IN ('password', 'token')", "credentials_are_passwords_or_tokens"),
     _check("verifier <> ''", "credentials_have_a_verifier"),
 )

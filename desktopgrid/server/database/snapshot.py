@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -40,6 +40,7 @@ from desktopgrid.server.database.schema import (
     hosts,
     pilots,
     replies,
+    subjects,
     usergroups,
     users,
     works,
@@ -49,6 +50,7 @@ PILOT_MEMORY = 3600.0
 """Seconds before the newest pilot for which final ones are read too: the caps count an hour."""
 
 _facts: Callable[[str], Facts] = msgspec.json.Decoder(Facts).decode
+_texts: Callable[[str], list[str]] = msgspec.json.Decoder(list[str]).decode
 _at = partial(datetime.fromtimestamp, tz=UTC)
 
 
@@ -90,7 +92,7 @@ def load(connection: Connection, shard: Shard) -> Snapshot:
     number = shard.number
     alive = live_works(connection, number)
     return Snapshot(
-        users=[_user(row) for row in connection.execute(select(users))],
+        users=_users(connection),
         user_groups=[
             UserGroup(row.uid, row.name, bool(row.is_deleted))
             for row in connection.execute(select(usergroups))
@@ -111,6 +113,14 @@ def load(connection: Connection, shard: Shard) -> Snapshot:
 
 def _time(seconds: float | None) -> datetime | None:
     return None if seconds is None else _at(seconds)
+
+
+def _users(connection: Connection) -> list[User]:
+    names: dict[str, list[str]] = {}
+    for row in connection.execute(select(subjects).where(subjects.c.user.is_not(None))):
+        names.setdefault(row.user, []).append(row.subject)
+    found = [_user(row) for row in connection.execute(select(users))]
+    return [replace(each, subjects=tuple(sorted(names.get(each.uid, ())))) for each in found]
 
 
 def _user(row: Row[Any]) -> User:
@@ -140,6 +150,8 @@ def _credentials(connection: Connection) -> list[Credential]:
             scope=Scope.of(row.scope),
             source=row.source,
             last_used_at=_time(row.last_used_at),
+            subject=row.subject,
+            serials=tuple(_texts(row.serials)) if row.serials else (),
         )
         for row in connection.execute(wanted)
     ]

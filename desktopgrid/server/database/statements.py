@@ -125,6 +125,7 @@ HOW: dict[type[changes.Change], Written] = {
     for change, table, build, *key in (
         (changes.UserGroupSaved, schema.usergroups, _save, "uid"),
         (changes.UserSaved, schema.users, _save, "uid"),
+        (changes.SubjectSaved, schema.subjects, _save, "subject"),
         (changes.CredentialSaved, schema.credentials, _save, "uid"),
         (changes.CredentialUsed, schema.credentials, _update, "uid"),
         (changes.DataSaved, schema.datas, _save, "uid"),

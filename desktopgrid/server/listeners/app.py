@@ -18,6 +18,7 @@ from desktopgrid.server.listeners import (
     poll,
     watching,
 )
+from desktopgrid.server.listeners.identities import Identities
 from desktopgrid.server.listeners.service import Service
 from desktopgrid.server.objectstore import ObjectStore
 from desktopgrid.server.storage import Store
@@ -67,12 +68,17 @@ async def answer_errors(
 
 
 def build(
-    service: Service, store: Store, objects: ObjectStore | None, settings: WatchingSection
+    service: Service,
+    store: Store,
+    objects: ObjectStore | None,
+    settings: WatchingSection,
+    identities: Identities,
 ) -> web.Application:
     """The application behind the port."""
     app = web.Application(middlewares=[answer_errors], client_max_size=MAX_FRAME + 1)
     app["service"] = service
     app["store"], app["objects"] = store, objects
+    app["identities"] = identities
     app["outputs"] = service.outputs
     app["openapi"] = openapi.document()
     app.add_routes(
@@ -80,6 +86,8 @@ def build(
             web.get("/v1/link", link.link),
             web.post("/v1/poll", poll.poll),
             web.post("/v1/login", login.login),
+            web.post("/v1/login/nonce", login.nonce),
+            web.post("/v1/login/certificate", login.by_certificate),
             web.get("/v1/status", login.status),
             web.get("/v1/openapi.json", openapi.openapi),
             web.post("/v1/requests/{verb}", asking.ask),

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from aiohttp import web
 
-from desktopgrid.model.errors import BadRequest
+from desktopgrid.model.errors import BadRequest, NotAuthenticated
 from desktopgrid.model.objects import Credential, User, new_uid
-from desktopgrid.model.rights import EVERYTHING, Scope
+from desktopgrid.model.rights import EVERYTHING
 from desktopgrid.model.version import VERSION
+from desktopgrid.server.certificates import Proved
 from desktopgrid.server.listeners.clock import utc_now
 from desktopgrid.server.listeners.watching import USER
-from desktopgrid.server.state import clean
+from desktopgrid.server.state import Grid, clean
 from desktopgrid.server.users import LONGEST_LABEL, save_credential
 from desktopgrid.wire.proof import new_secret, verifier_of
 
 if TYPE_CHECKING:
+    from desktopgrid.server.listeners.identities import Identities
     from desktopgrid.server.listeners.service import Service
 
 logger = logging.getLogger(__name__)
@@ -27,6 +29,7 @@ logger = logging.getLogger(__name__)
 LONGEST_LIFETIME = 365 * 86_400
 LIFETIME = 30 * 86_400
 LONGEST_BODY = 4096
+LONGEST_CHAIN = 128 << 10
 
 
 class Login(msgspec.Struct):
@@ -34,6 +37,24 @@ class Login(msgspec.Struct):
 
     login: str
     password: str
+    lifetime: int = LIFETIME
+    label: str = ""
+
+
+class Nonce(msgspec.Struct):
+    """What is to be signed."""
+
+    nonce: str
+
+
+class CertificateLogin(msgspec.Struct):
+    """The body of a login by certificate: ``chain`` in PEM, its own first, and the base64 of what
+    its key signed (wire/proof.py).
+    """
+
+    chain: str
+    nonce: str
+    signature: str
     lifetime: int = LIFETIME
     label: str = ""
 
@@ -63,35 +84,79 @@ class Status(msgspec.Struct):
 async def login(request: web.Request) -> web.Response:
     """A token for who knows the password; the secret is in the answer and nowhere else."""
     service: Service = request.app["service"]
-    content = await request.content.read(LONGEST_BODY + 1)
-    if len(content) > LONGEST_BODY:
-        raise BadRequest(f"a login has at most {LONGEST_BODY} bytes")
+    asked = await _body(request, Login, LONGEST_BODY)
+    user = await service.passwords.check(
+        service.core.grid, asked.login, asked.password, request.remote or ""
+    )
+    return await _token(request, user, asked)
+
+
+async def nonce(request: web.Request) -> web.Response:
+    """What a login by certificate has to sign."""
+    identities: Identities = request.app["identities"]
+    return _json(Nonce(identities.nonce(request.remote or "")))
+
+
+async def by_certificate(request: web.Request) -> web.Response:
+    """A token for who has the key of a certificate, or of a proxy; it ends with them."""
+    service: Service = request.app["service"]
+    identities: Identities = request.app["identities"]
+    asked = await _body(request, CertificateLogin, LONGEST_CHAIN)
+    address, subject = request.remote or "", ""
     try:
-        asked = msgspec.json.decode(content, type=Login)
+        proved = await identities.by_certificate(asked.chain, asked.nonce, asked.signature, address)
+        subject = proved.subject
+        user = _known_as(service.core.grid, subject)
+    except NotAuthenticated as error:
+        service.watcher.logged_in(subject, address, code=error.code)
+        raise
+    return await _token(request, user, asked, source="certificate", proved=proved)
+
+
+def _known_as(grid: Grid, subject: str) -> User:
+    uid = grid.subjects.get(subject)
+    if uid is None or grid.users[uid].is_revoked:
+        raise NotAuthenticated(
+            f"nobody is known here by {subject!r}; the administrator may say who it is:"
+            " xw moduser LOGIN --add-cert FILE"
+        )
+    return grid.users[uid]
+
+
+Body = TypeVar("Body", Login, CertificateLogin)
+
+
+async def _body(request: web.Request, kind: type[Body], longest: int) -> Body:
+    """The body of a login; raises BadRequest."""
+    content = await request.content.read(longest + 1)
+    if len(content) > longest:
+        raise BadRequest(f"a login has at most {longest} bytes")
+    try:
+        asked = msgspec.json.decode(content, type=kind)
     except msgspec.MsgspecError as error:
         raise BadRequest(f"login: {error}") from None
     if not 0 < asked.lifetime <= LONGEST_LIFETIME:
         raise BadRequest(f"lifetime is 1 to {LONGEST_LIFETIME} seconds")
-    user = await service.passwords.check(
-        service.core.grid, asked.login, asked.password, request.remote or ""
-    )
-    ends_at = utc_now() + timedelta(seconds=asked.lifetime)
-    return await _token(request, user, ends_at, label=asked.label)
+    return asked
 
 
 async def _token(
     request: web.Request,
     user: User,
-    ends_at: datetime,
-    *,
-    label: str = "",
-    scope: Scope = EVERYTHING,
+    asked: Login | CertificateLogin,
     source: str = "",
+    proved: Proved | None = None,
 ) -> web.Response:
-    """A new token for ``user``."""
+    """A new token for ``user``, who has ``proved`` who he is or knows the password. It is good for
+    no longer than the proof.
+    """
     service: Service = request.app["service"]
     request[USER] = user.login
     secret = new_secret()
+    ends_at = utc_now() + timedelta(seconds=asked.lifetime)
+    scope = EVERYTHING
+    if proved is not None:
+        ends_at, scope = min(ends_at, proved.ends_at), proved.scope
     token = Credential(
         new_uid(),
         user.uid,
@@ -99,9 +164,11 @@ async def _token(
         verifier_of(secret),
         utc_now(),
         ends_at,
-        label=clean(label, LONGEST_LABEL),
+        label=clean(asked.label, LONGEST_LABEL),
         scope=scope,
         source=source,
+        subject=proved.subject if proved is not None else "",
+        serials=proved.serials if proved is not None else (),
     )
     service.core.change(lambda grid, out: save_credential(grid, token, out))
     await service.until_durable()

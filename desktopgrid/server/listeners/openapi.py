@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from desktopgrid.server.listeners.asking import KEY_HEADER
-from desktopgrid.server.listeners.login import Login, Status, Token
+from desktopgrid.server.listeners.login import CertificateLogin, Login, Nonce, Status, Token
 from desktopgrid.server.replies import REPLIES
 from desktopgrid.server.requests import RECORDED, REQUESTS
 from desktopgrid.wire import messages as m
@@ -28,6 +28,7 @@ REASONS = {
     409: "The name, or the key, is taken.",
     410: "The link is gone; start again.",
     413: "More than a limit allows.",
+    429: "Too often; wait a little.",
     415: "The body is of another type.",
     416: "There is no such range.",
     422: "The content has another digest.",
@@ -52,7 +53,16 @@ async def openapi(request: web.Request) -> web.Response:
 def document() -> Object:
     """The document, as an object of JSON."""
     kinds = list(REQUESTS)
-    types: list[Any] = [*kinds, *REPLIES.values(), Login, Token, Status, Error]
+    types: list[Any] = [
+        *kinds,
+        *REPLIES.values(),
+        Login,
+        Token,
+        Status,
+        Error,
+        Nonce,
+        CertificateLogin,
+    ]
     schemas, components = msgspec.json.schema_components(types, ref_template=SCHEMAS)
     named = dict(zip(types[: len(kinds)], schemas, strict=False))
     replies = dict(zip(REPLIES, schemas[len(kinds) :], strict=False))
@@ -143,21 +153,29 @@ def _without_identity() -> Object:
     def named(name: str) -> Object:
         return {"$ref": SCHEMAS.format(name=name)}
 
-    return {
-        "/v1/login": {
+    def login(name: str, summary: str, body: str | None, answer: str) -> Object:
+        asked = {}
+        if body is not None:
+            content = {"application/json": {"schema": named(body)}}
+            asked = {"requestBody": {"required": True, "content": content}}
+        return {
             "post": {
-                "operationId": "login",
-                "summary": "A token for who knows the password.",
-                "requestBody": {
-                    "required": True,
-                    "content": {"application/json": {"schema": named("Login")}},
-                },
+                "operationId": name,
+                "summary": summary,
+                **asked,
                 "responses": {
-                    "200": _answer("The token and its secret.", named("Token")),
-                    **_refusals(401, 405, 413, 415),
+                    "200": _answer("As asked.", named(answer)),
+                    **_refusals(401, 405, 413, 415, 429),
                 },
             }
-        },
+        }
+
+    return {
+        "/v1/login": login("login", "A token for who knows the password.", "Login", "Token"),
+        "/v1/login/nonce": login("nonce", "What a certificate's key is to sign.", None, "Nonce"),
+        "/v1/login/certificate": login(
+            "login-by-certificate", "A token for who has the key.", "CertificateLogin", "Token"
+        ),
         "/v1/status": {
             "get": {
                 "operationId": "status",

@@ -261,6 +261,11 @@ class Service:
         if self._lookup is not None:
             self._lookup.close()
 
+    def change(self, decide: Callable[[Grid, Outcome], None]) -> None:
+        """A change that no message asked for; none where nothing can be stored at present."""
+        if self._core is not None:
+            self._core.change(decide)
+
     async def _look_after(self) -> None:
         while True:
             await asyncio.sleep(max(0.2, min(5.0, self.policy.alive_period / 4)))

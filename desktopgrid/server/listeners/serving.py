@@ -15,6 +15,8 @@ from collections.abc import Callable
 
 import uvloop
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Engine
 
 from desktopgrid.model.errors import Unavailable
@@ -26,6 +28,7 @@ from desktopgrid.server.home import Home, write_private
 from desktopgrid.server.listeners.app import build
 from desktopgrid.server.listeners.clock import utc_now
 from desktopgrid.server.listeners.files import collect, sweep
+from desktopgrid.server.listeners.identities import Identities
 from desktopgrid.server.listeners.monitor import monitor
 from desktopgrid.server.listeners.service import Service
 from desktopgrid.server.listeners.watching import access_logger
@@ -141,8 +144,13 @@ async def _serve(home: Home, on_ready: Callable[[str], None], opened: socket.soc
         if home.config.watching.monitoring_period:
             service.spawn(monitor(service, home))
         service.spawn(collect(home))
+        server = x509.load_pem_x509_certificate(home.certificate.read_bytes())
+        identities = Identities(
+            server.public_bytes(Encoding.DER), home.config.identity.certificates
+        )
+        service.spawn(identities.watch(service.change))
         runner = web.AppRunner(
-            build(service, store, objects, home.config.watching),
+            build(service, store, objects, home.config.watching, identities),
             access_log=logger,
             access_log_class=access_logger(watcher),
             handle_signals=False,
@@ -164,6 +172,7 @@ async def _serve(home: Home, on_ready: Callable[[str], None], opened: socket.soc
         runner.app["ganglia"].close()
         await service.land(home.config.server.stop_patience.total_seconds())
         await service.stop()
+        identities.close()
         await runner.cleanup()
         watcher.close()
         return 0
