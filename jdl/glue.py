@@ -8,7 +8,7 @@ job, the others stay an expression.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from condor import ads
@@ -113,6 +113,14 @@ def said_in_requirements(job: Job) -> str:
     if job.requirements:
         written.append(to_glite(job.requirements))
     return all_of(written)
+
+
+def renamed(text: str, names: Mapping[str, str]) -> str:
+    """An expression with other names for attributes; ``names`` has the old ones in lower case."""
+    return "".join(
+        names.get(each.text.lower(), each.text) if each.kind == "name" else each.text
+        for each in ads.tokens_of(text)
+    )
 
 
 def names_in(text: str) -> Iterable[str]:

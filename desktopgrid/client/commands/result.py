@@ -42,6 +42,11 @@ from desktopgrid.model.objects import UID, Result
 )
 @click.option("--override", is_flag=True, help="Replace files that are there.")
 @click.option("--erase", is_flag=True, help="Remove the works from the grid once they are here.")
+@click.option(
+    "--description",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The job description that the works were submitted by: write where it says.",
+)
 @pass_shell
 def result(
     shell: Shell,
@@ -52,14 +57,21 @@ def result(
     archive: str,
     override: bool,
     erase: bool,
+    description: Path | None,
 ) -> None:
     """Fetch the results of works, or of all works of submissions.
 
     DIRECTORY/WORK holds the files `stdout` and `stderr` and every file that the work left behind.
+    With --description they are written where the job description says, in place of what is there.
     """
     if bool(names) == everything:
         raise click.UsageError("name works or submissions, or give --all")
     grid = shell.grid
+    if description is not None:
+        if everything or to_stdout or archive != "none":
+            raise click.UsageError("--description says where outputs go, and which works' they are")
+        _bring_described(shell, description, list(shell.names(names)), erase)
+        return
     wanted = _ended(grid) if everything else grid.works_of(list(shell.names(names)))
     works = list(dict.fromkeys(wanted))
     rows: list[dict[str, Any]] = []
@@ -88,6 +100,21 @@ def result(
         missing = len(works) - len(rows)
         shell.output.say(f"{missing} of {len(works)} works have no result yet. Next: xw wait UID")
     if refused or len(rows) < len(works):
+        click.get_current_context().exit(1)
+
+
+def _bring_described(shell: Shell, path: Path, names: list[str], erase: bool) -> None:
+    from desktopgrid.client.commands.described import Described, bring
+
+    works = list(shell.grid.works_of(names))
+    results = list(shell.grid.results(works))
+    rows = bring(shell, Described(path), works, results)
+    shell.output.rows("output", rows, ("work", "output", "place"))
+    if erase and results:
+        shell.grid.remove([result.work for result in results])
+    if len(results) < len(works):
+        missing = len(works) - len(results)
+        shell.output.say(f"{missing} of {len(works)} works have no result yet. Next: xw wait UID")
         click.get_current_context().exit(1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from desktopgrid.client.commands.shell import Command, Shell, names_of, pass_shell
-from desktopgrid.client.commands.types import Mebibytes, Pair, Span, path_of
+from desktopgrid.client.commands.types import Mebibytes, Pair, Rights, Span, path_of
 from desktopgrid.client.commands.works import conclude, follow
 from desktopgrid.client.files import environment_of
 from desktopgrid.client.grid import Submitted
@@ -30,7 +30,20 @@ Examples:
   xw submit fractal -- --row 3
   xw submit fractal --range ROW=1..500 --wait -- --row {ROW}
   xw submit convert --file-list pictures.txt -- {file} {index}.png
+  xw submit job.jdl --wait
 """
+
+OF_A_DESCRIPTION = (
+    "arguments",
+    "ranges",
+    "file_list",
+    "stdin",
+    "env",
+    "inputs",
+    "variables",
+    "outputs",
+)
+"""What a job description says, and the command line then does not."""
 
 
 class _Sender:
@@ -162,6 +175,16 @@ class _Sender:
 @click.option(
     "--wait", is_flag=True, help="Wait until the works have ended; show what a single one printed."
 )
+@click.option(
+    "--rights",
+    type=Rights(),
+    help="Of a description: who may use the program that goes along; you alone unless given.",
+)
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Of a description: refuse what is not understood or cannot be honoured.",
+)
 @pass_shell
 def submit(
     shell: Shell,
@@ -175,12 +198,23 @@ def submit(
     inputs: tuple[tuple[str, str], ...],
     outputs: tuple[str, ...],
     wait: bool,
+    rights: int | None,
+    strict: bool,
     **fields: Any,
 ) -> None:
-    """Submit a work of APPLICATION, or a sweep of many.
+    """Submit a work of APPLICATION, or a sweep of many; or what a job description says.
 
     Prints the UID: of the work, or of the sweep, whose works are UID-0, UID-1 and so on.
+
+    A job description is a file: HTCondor submit file (.sub), gLite JDL (.jdl), JSDL (.jsdl), xRSL
+    (.xrsl), EMI ADL (.adl) or Globus RSL (.rsl). Its files lie beside it, and with --wait what
+    comes of it is written where it says. Options count more than what it says.
     """
+    if _is_description(application):
+        _submit_description(shell, Path(application), wait, rights, strict, fields)
+        return
+    if rights is not None or strict:
+        raise click.UsageError("--rights and --strict are for job descriptions")
     try:
         axes = [axis_of(text) for text in ranges]
         plan = _plan(arguments, axes, file_list)
@@ -214,6 +248,61 @@ def submit(
             sys.stdout.buffer.write(shell.grid.content(results[0], "stdout"))
             sys.stderr.buffer.write(shell.grid.content(results[0], "stderr"))
         conclude(shell, results)
+
+
+def _is_description(application: str) -> bool:
+    path = Path(application)
+    if not path.suffix or not path.is_file():
+        return False
+    from jdl.languages import is_description
+
+    return is_description(application)
+
+
+def _submit_description(
+    shell: Shell,
+    path: Path,
+    wait: bool,
+    rights: int | None,
+    strict: bool,
+    fields: dict[str, Any],
+) -> None:
+    # Most submissions need none of the languages.
+    from desktopgrid.client.commands.described import Described, bring, submit_described, warn
+
+    context = click.get_current_context()
+    given = {
+        name
+        for name in context.params
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+    }
+    if twice := [name for name in OF_A_DESCRIPTION if name in given and context.params[name]]:
+        raise click.UsageError(f"{', '.join(twice)}: a job description says this itself")
+    described = Described(path, strict=strict)
+    warn(shell, described)
+    arrivals = shell.grid.arrivals()
+    senders: dict[str, _Sender] = {}
+
+    def send_as(application: str) -> Callable[[str], UID]:
+        return senders.setdefault(application, _Sender(shell, application)).data
+
+    common = {name: value for name, value in fields.items() if name in given}
+    on_ended = arrivals.tell if wait else None
+    submitted = submit_described(shell, described, send_as, on_ended, rights, common)
+    _report(shell, submitted, wait)
+    if not wait:
+        uids = " ".join(each.uid for each in submitted)
+        shell.output.say(f"Then, to write the outputs: xw result --description {path} {uids}")
+        return
+    works = [work for each in submitted for work in each.works]
+    results = follow(shell, arrivals, len(works))
+    bring(shell, described, works, results)
+    (job, *others) = described.jobs
+    if not others and shell.output.format == "table":
+        for name in ("stdout", "stderr"):
+            if not getattr(job, name):
+                getattr(sys, name).buffer.write(shell.grid.content(results[0], name))
+    conclude(shell, results)
 
 
 def _plan(
