@@ -160,7 +160,7 @@ REPLIES: dict[type[m.Request], Any] = {
     m.ListObjects: Page,
     m.GetResults: Results,
     m.Why: Explained,
-    m.Stats: dict[str, int],
+    m.Stats: dict[str, float | None],
     m.SendApplication: ApplicationSent,
     m.SendData: DataSent,
     m.SendGroup: GroupSent,
