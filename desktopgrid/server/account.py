@@ -13,6 +13,7 @@ from pathlib import Path
 from desktopgrid.model import account as accounts
 from desktopgrid.model.account import Account
 from desktopgrid.model.errors import ConfigurationError, Unavailable
+from desktopgrid.server.home import Home
 
 PRIVILEGED = 1024
 """Ports below this one are root's to open."""
@@ -43,6 +44,25 @@ def whom_to_be(
 def become(account: Account) -> None:
     """Be ``account`` from now on, for good."""
     accounts.become(account, os)
+
+
+def enter(home: Home) -> Home:
+    """``home``, for who changes something there: we are its user from now on."""
+    account = whom_to_be(home.config.server.user, home.configuration, os.geteuid())
+    if account is not None:
+        become(account)
+    return home
+
+
+def enter_with_port(home: Home) -> socket.socket | None:
+    """Be the user that serves ``home``; its port, opened before, if only root could open it."""
+    settings = home.config.server
+    account = whom_to_be(settings.user, home.configuration, os.geteuid())
+    if account is None:
+        return None
+    opened = open_port(settings.address, settings.port, home.configuration)
+    become(account)
+    return opened
 
 
 def open_port(address: str, port: int, file: Path) -> socket.socket | None:

@@ -16,9 +16,8 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from datetime import UTC, datetime
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -27,26 +26,17 @@ import click
 from desktopgrid.model.account import ROOT, Account
 from desktopgrid.model.errors import GridError
 from desktopgrid.server import daemon, pki, watching_cli
-from desktopgrid.server.account import account_of, become, open_port, whom_to_be
+from desktopgrid.server.account import account_of, enter, enter_with_port
 from desktopgrid.server.backup import back_up
-from desktopgrid.server.config import LogLevel, Module
 from desktopgrid.server.config import read as read_configuration
 from desktopgrid.server.home import Home
 from desktopgrid.server.manual import DEFAULT_PORT
-from desktopgrid.server.modules import Of
+from desktopgrid.server.saying import hear_only, set_up_log
 
 logger = logging.getLogger(__name__)
 
 NICENESS = 10
 MIB = 1 << 20
-LOG_BYTES, LOGS_KEPT = 16 << 20, 3
-
-LEVELS = {
-    LogLevel.DEBUG: logging.DEBUG,
-    LogLevel.INFO: logging.INFO,
-    LogLevel.WARN: logging.WARNING,
-    LogLevel.ERROR: logging.ERROR,
-}
 
 
 def utc_now() -> datetime:
@@ -181,26 +171,6 @@ def owner_of(named: str) -> Account | None:
     return account
 
 
-def enter(directory: Path) -> Home:
-    """The grid in ``directory``, for who changes something there: we are its user from now on."""
-    home = Home.open(directory)
-    account = whom_to_be(home.config.server.user, home.configuration, os.geteuid())
-    if account is not None:
-        become(account)
-    return home
-
-
-def enter_with_port(home: Home) -> socket.socket | None:
-    """Be the user that serves the grid, its port opened before if only root may do that."""
-    settings = home.config.server
-    account = whom_to_be(settings.user, home.configuration, os.geteuid())
-    if account is None:
-        return None
-    opened = open_port(settings.address, settings.port, home.configuration)
-    become(account)
-    return opened
-
-
 @main.command()
 @click.option("--ready-to", type=int, hidden=True)
 @click.option("--opened", "descriptor", type=int, hidden=True)
@@ -232,32 +202,6 @@ def on_ready(home: Home, descriptor: int | None) -> Callable[[str], None]:
             os.close(descriptor)
 
     return tell
-
-
-def set_up_log(level: LogLevel, file: Path | None = None) -> None:
-    """Send what is worth telling to standard error, or to a file that is replaced when it is full;
-    the last few of those are kept.
-    """
-    handler = (
-        logging.StreamHandler()
-        if file is None
-        else RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=LOGS_KEPT)
-    )
-    logging.basicConfig(
-        level=LEVELS[level],
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        handlers=[handler],
-    )
-    # What these say at INFO is about themselves.
-    for name in ("alembic", "asyncio", "aiohttp.access"):
-        logging.getLogger(name).setLevel(max(LEVELS[level], logging.WARNING))
-
-
-def hear_only(modules: Collection[Module]) -> None:
-    """From now on only these modules write to the log, if any is named."""
-    if modules:
-        for handler in logging.getLogger().handlers:
-            handler.addFilter(Of(modules))
 
 
 def warn_of_certificate(home: Home) -> None:
@@ -325,7 +269,7 @@ def plain(value: Any) -> Any:
 @with_home
 def backup(directory: Path, target: Path) -> None:
     """Copy the grid, database and datas, to TARGET while it is served."""
-    back_up(enter(directory), target)
+    back_up(enter(Home.open(directory)), target)
     click.echo(f"Copied to {target}; `xwserver --directory {target} start` serves the copy.")
 
 
@@ -374,7 +318,7 @@ def renew(directory: Path) -> None:
     """Give the server a new certificate under the grid's CA, for the names that are configured."""
     from desktopgrid.server.founding import renew as renew_certificate
 
-    home = enter(directory)
+    home = enter(Home.open(directory))
     renew_certificate(home, utc_now())
     certificate = home.certificate.read_bytes()
     names = ", ".join(pki.names_of(certificate))
@@ -431,7 +375,7 @@ def migrate(directory: Path, revision: str, yes: bool) -> None:
     """
     from desktopgrid.server.tables import bring, plan
 
-    home = enter(directory)
+    home = enter(Home.open(directory))
     found = plan(home, revision)
     if found.is_down and not yes:
         click.confirm(
@@ -450,7 +394,7 @@ def passwd(directory: Path, login: str) -> None:
     """Set the password of user LOGIN, read from the terminal or from standard input."""
     from desktopgrid.server.people import set_password
 
-    home = enter(directory)
+    home = enter(Home.open(directory))
     if sys.stdin.isatty():
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     else:

@@ -60,7 +60,7 @@ def test_the_port_is_the_servers_own(tmp_path: Path) -> None:
         read(tmp_path, "dispatcher.servers : http://a")
 
 
-@pytest.mark.feature("XW-WCF-7", "XW-WCF-6")
+@pytest.mark.feature("XW-WCF-6", "XW-WCF-7", "XW-WCF-14")
 def test_what_the_owner_decides_is_read(tmp_path: Path) -> None:
     found = read(
         tmp_path,

@@ -18,7 +18,7 @@ from desktopgrid.server import config
 from desktopgrid.server.config import LogLevel, Module, ServerConfig
 from desktopgrid.server.home import Home
 from desktopgrid.server.manual import MANUAL, PORTS
-from desktopgrid.server.modules import Of, module_of
+from desktopgrid.server.saying import Of, module_of
 
 SAMPLE = Path(__file__).parents[3] / "conf" / "xtremweb.server.conf"
 KEY = re.compile(r"^#([\w.]+) =(.*)$", re.M)
