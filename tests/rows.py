@@ -159,6 +159,9 @@ DEFAULTS: dict[type[Any], dict[str, Any]] = {
         "recorded_at": NOON,
     },
     c.RepliesForgotten: {"session": "link", "sequence": 1},
+    c.TasksForgotten: {"work": "sweep-0"},
+    c.WorkForgotten: {"uid": "sweep-0"},
+    c.SubmissionForgotten: {"uid": "sweep"},
 }
 
 T = TypeVar("T")

@@ -225,6 +225,24 @@ class RepliesForgotten(NamedTuple):
     sequence: int
 
 
+class TasksForgotten(NamedTuple):
+    """The rows of all tasks of a work are deleted."""
+
+    work: str
+
+
+class WorkForgotten(NamedTuple):
+    """The row of a removed work is deleted."""
+
+    uid: str
+
+
+class SubmissionForgotten(NamedTuple):
+    """The row of a submission is deleted, unless it has works yet."""
+
+    uid: str
+
+
 Change = (
     UserGroupSaved
     | UserSaved
@@ -247,7 +265,12 @@ Change = (
     | TaskRegistered
     | ReplyRecorded
     | RepliesForgotten
+    | TasksForgotten
+    | WorkForgotten
+    | SubmissionForgotten
 )
 
 ORDER: tuple[type[Change], ...] = Change.__args__
-"""The order in which a transaction writes them: what is referred to before what refers to it."""
+"""The order in which a transaction writes them: what is referred to before what refers to it, and
+forgets them: the other way round.
+"""

@@ -112,6 +112,7 @@ class LimitsSection:
     min_free_mib: int = 256
     longest_wall_time: timedelta = timedelta(days=7)
     losses_per_retry: int = 10
+    history_kept: timedelta = timedelta()
     max_connections: int = 12_000
 
     def __post_init__(self) -> None:

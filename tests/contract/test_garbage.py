@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from desktopgrid.server import changes as c
-from desktopgrid.server.database import garbage
+from desktopgrid.server.database import garbage, reading, schema
 from tests.rows import HOST, NOON, PEOPLE, PROGRAM, Grid, completed, pending, row
 
 
@@ -113,3 +113,19 @@ def test_a_task_goes_on_until_it_has_an_end(work):
     assert work.read(garbage.ends_of_tasks, names) == {"sweep-0.1": None}
     work.record(*completed())
     assert work.read(garbage.ends_of_tasks, names) == {"sweep-0.1": NOON + 9}
+
+
+def test_what_was_removed_long_ago_is_forgotten_with_all_that_was_its(work):
+    work.record(row(c.WorkInserted, uid="sweep-1", number=2), *pending(), *completed())
+    assert work.read(reading.removed_works, NOON + 200, 10) == []
+    work.record(row(c.WorkRemoved))
+    assert work.read(reading.removed_works, NOON + 100, 10) == []
+    assert work.read(reading.removed_works, NOON + 101, 10) == [("sweep-0", "sweep")]
+    gone = [row(kind) for kind in (c.SubmissionForgotten, c.WorkForgotten, c.TasksForgotten)]
+    work.record(*gone)
+    assert work.rows(schema.tasks) == []
+    assert [each["uid"] for each in work.rows(schema.works)] == ["sweep-1"]
+    assert len(work.rows(schema.submissions)) == 1, "it has a work yet"
+    work.record(row(c.WorkForgotten, uid="sweep-1"), row(c.SubmissionForgotten))
+    assert work.rows(schema.submissions) == []
+    work.record(*gone)

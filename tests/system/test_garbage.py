@@ -84,3 +84,21 @@ def test_a_server_collects_by_itself(server: ServerUnderTest, grid: Grid) -> Non
     until(lambda: not store.has(data.sha256), "the content is gone")
     until(lambda: "Collected garbage: 1 contents" in server.log, "the server says so")
     server.stop()
+
+
+def test_works_that_were_removed_long_ago_are_forgotten(
+    server: ServerUnderTest, grid: Grid
+) -> None:
+    results = [grid.run(Description("leave"), [text], timeout=60) for text in ("a", "b")]
+    grid.remove([results[0].work])
+    server.stop()
+    server.configure(limits__history_kept="0.01 s")
+    server.start()
+    until(lambda: len(server.rows("SELECT uid FROM works")) == 1, "one of them is forgotten")
+    until(lambda: "Forgot 1 works" in server.log, "the server says so")
+    assert server.rows("SELECT work FROM tasks") == [(results[1].work,)]
+    assert server.rows("SELECT uid FROM submissions") == [(results[1].work,)]
+    assert [result.work for result in grid.results([result.work for result in results])] == [
+        results[1].work
+    ]
+    assert grid.run(Description("leave"), ["c"], timeout=60).stdout == b""

@@ -140,6 +140,14 @@ def owners_of_ended_works(connection: Connection, names: Iterable[str]) -> dict[
     return owners
 
 
+def removed_works(connection: Connection, before: float, most: int) -> list[tuple[str, str]]:
+    """At most so many works that were removed before then (seconds since the epoch), each with its
+    submission.
+    """
+    wanted = select(works.c.uid, works.c.submission).where(works.c.removed_at < before).limit(most)
+    return [(row.uid, row.submission) for row in connection.execute(wanted)]
+
+
 __all__ = [
     "RecordedReply",
     "Snapshot",
@@ -147,6 +155,7 @@ __all__ = [
     "load",
     "owners_of_ended_works",
     "owners_of_submissions",
+    "removed_works",
     "results",
     "stamps_taken",
     "submitted",

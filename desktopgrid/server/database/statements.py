@@ -24,6 +24,7 @@ from sqlalchemy import (
     insert,
     literal_column,
     null,
+    select,
     update,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
@@ -108,6 +109,17 @@ def _forget(dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]) 
     )
 
 
+def _delete(dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]) -> UpdateBase:
+    return delete(table).where(*(table.c[name] == bound[name] for name in key))
+
+
+def _delete_without_works(
+    dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]
+) -> UpdateBase:
+    has_works = select(schema.works.c.uid).where(schema.works.c.submission == bound["uid"])
+    return delete(table).where(table.c.uid == bound["uid"], ~has_works.exists())
+
+
 def _written(
     change: type[changes.Change],
     table: Table,
@@ -143,6 +155,9 @@ HOW: dict[type[changes.Change], Written] = {
         (changes.TaskRegistered, schema.tasks, _update, "uid"),
         (changes.ReplyRecorded, schema.replies, _insert_new),
         (changes.RepliesForgotten, schema.replies, _forget, "session"),
+        (changes.TasksForgotten, schema.tasks, _delete, "work"),
+        (changes.WorkForgotten, schema.works, _delete, "uid"),
+        (changes.SubmissionForgotten, schema.submissions, _delete_without_works, "uid"),
     )
 }
 """How each kind of change is written, one entry for each of :data:`changes.ORDER`."""
@@ -167,7 +182,9 @@ def compiled(dialect: Dialect, shard: int, how: Written) -> Statement:
     text = statement.compile(dialect=_positional(dialect))
     placeholders = text.positiontup or []
     positions = [how.fields.index(name.removeprefix("b_")) for name in placeholders]
-    return Statement(str(text), itemgetter(*positions), how.build is _update)
+    # A getter of one thing gives that, and not a tuple of one.
+    arrange = itemgetter(*positions) if len(positions) > 1 else itemgetter(slice(0, 1))
+    return Statement(str(text), arrange, how.build is _update)
 
 
 def _positional(dialect: Dialect) -> Dialect:

@@ -28,6 +28,7 @@ from desktopgrid.server.home import Home, write_private
 from desktopgrid.server.listeners.app import build
 from desktopgrid.server.listeners.clock import utc_now
 from desktopgrid.server.listeners.files import collect, sweep
+from desktopgrid.server.listeners.history import forget_history
 from desktopgrid.server.listeners.identities import Identities
 from desktopgrid.server.listeners.monitor import monitor
 from desktopgrid.server.listeners.service import Service
@@ -149,6 +150,7 @@ async def _serve(home: Home, on_ready: Callable[[str], None], opened: socket.soc
             server.public_bytes(Encoding.DER), home.config.identity.certificates
         )
         service.spawn(identities.watch(service.change))
+        service.spawn(forget_history(service, home.config.limits.history_kept))
         runner = web.AppRunner(
             build(service, store, objects, home.config.watching, identities),
             access_log=logger,
