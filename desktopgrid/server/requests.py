@@ -155,8 +155,9 @@ def _stats(grid: Grid, who: Who, session: str, asked: m.Stats, now: datetime, ou
         "cores": sum(state.host.facts.cores for state in connected),
         "cores_given": sum(min(state.cores_given, state.host.facts.cores) for state in connected),
         "incarnation": grid.incarnation,
-        "your_data_mib": round(grid.holdings.used(who.user) / (1 << 20), 1),
-        "your_quota_mib": grid.quota(who.user) or None,
+        # In whole MiB that were begun; a quota of 0 is none.
+        "your_data_mib": -(-grid.holdings.used(who.user) >> 20),
+        "your_quota_mib": grid.quota(who.user),
     }
 
 

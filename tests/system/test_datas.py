@@ -199,5 +199,5 @@ def test_of_two_uploads_that_fit_alone_one_is_refused(server: ServerUnderTest, g
     put(asked[1], contents[1])
     server.kill()
     server.start()
-    assert bob.stats()["your_data_mib"] == 0.6
+    assert bob.stats()["your_data_mib"] == 1
     assert bob.stats()["your_quota_mib"] == 1

@@ -210,6 +210,6 @@ def test_a_quota_that_is_none_is_refused(narrow: GridUnderTest, quota: int) -> N
 
 def test_one_sees_what_one_has_and_may_have(narrow: GridUnderTest) -> None:
     stats = narrow.ask(m.Stats())
-    assert (stats["your_data_mib"], stats["your_quota_mib"]) == (1.0, 2)
+    assert (stats["your_data_mib"], stats["your_quota_mib"]) == (1, 2)
     [row] = narrow.ask(m.ListObjects("users"))["rows"]
     assert (row["used_mib"], row["quota_mib"]) == (1.0, 2)
