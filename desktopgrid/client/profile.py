@@ -23,7 +23,7 @@ from desktopgrid.link.identity import Identity
 from desktopgrid.link.manual import CLIENTS
 from desktopgrid.link.settings import GridSection
 from desktopgrid.link.transfer import login as ask_for_token
-from desktopgrid.link.transfer import login_by_certificate
+from desktopgrid.link.transfer import login_by_certificate, login_by_token
 from desktopgrid.model import configuration
 from desktopgrid.model.errors import BadRequest, NotAuthenticated, UnknownObject
 
@@ -179,6 +179,21 @@ def log_in_by_certificate(
     check_ca(ca)
     reply = login_by_certificate(tuple(servers), ca, proof.chain, proof.sign, lifetime, label)
     return _keep(tuple(servers), ca, reply, path)
+
+
+def log_in_by_token(
+    servers: Sequence[str],
+    ca: str,
+    token: str,
+    path: Path,
+    lifetime: int | None = None,
+    label: str = "",
+) -> Login:
+    """The same by a bearer token of an issuer that the server knows; ours ends with it."""
+    check_ca(ca)
+    return _keep(
+        tuple(servers), ca, login_by_token(tuple(servers), ca, token, lifetime, label), path
+    )
 
 
 def check_ca(ca: str) -> None:

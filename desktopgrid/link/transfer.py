@@ -389,6 +389,23 @@ def login_by_certificate(
     return _at_first_server(servers, ca, proxy, ask)
 
 
+def login_by_token(
+    servers: Sequence[str],
+    ca: str,
+    token: str,
+    lifetime: float | None = None,
+    label: str = "",
+    proxy: str | None = None,
+) -> dict[str, Any]:
+    """The same for who has a bearer token of an issuer."""
+    question: dict[str, Any] = {"token": token, "label": label}
+    if lifetime is not None:
+        question["lifetime"] = lifetime
+    return _at_first_server(
+        servers, ca, proxy, lambda connection: _login(connection, "/v1/login/token", question)
+    )
+
+
 def _at_first_server(
     servers: Sequence[str],
     ca: str,

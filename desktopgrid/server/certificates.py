@@ -22,6 +22,7 @@ from OpenSSL import crypto
 
 from desktopgrid.model.errors import BadRequest, NotAuthenticated
 from desktopgrid.model.rights import EVERYTHING, Scope
+from desktopgrid.server.proved import Proved
 from desktopgrid.server.proxies import Policy, ProxyInfo, proxy_info
 from desktopgrid.server.subjects import extensions_of, is_proxy, text_of
 
@@ -78,18 +79,6 @@ def _has_signed(key: CertificatePublicKeyTypes, revoked: x509.CertificateRevocat
         return revoked.is_signature_valid(key)  # type: ignore[arg-type]
     except (TypeError, ValueError, UnsupportedAlgorithm):
         return False
-
-
-@dataclass(frozen=True)
-class Proved:
-    """Who a chain proves somebody to be: ``subject`` of the end-entity certificate, until when, and
-    for what. ``serials`` name the certificates by which a CA can take it back.
-    """
-
-    subject: str
-    ends_at: datetime
-    scope: Scope
-    serials: tuple[str, ...]
 
 
 def serial_of(issuer: x509.Name, number: int) -> str:

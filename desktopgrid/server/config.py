@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 
 from desktopgrid.model import configuration
 from desktopgrid.model.configuration import Configuration
+from desktopgrid.model.errors import ConfigurationError
 from desktopgrid.model.manual import in_our_words
 from desktopgrid.server.manual import DEFAULT_PORT, MANUAL
 
@@ -168,6 +169,24 @@ class IdentitySection:
 
 
 @dataclass(frozen=True)
+class IssuerSection:
+    """``[issuer NAME]``: whose tokens are believed, for which audience, and about whom."""
+
+    name: str
+    url: str
+    audience: tuple[str, ...]
+    login_claim: str = ""
+    needs_scopes: bool = True
+    ca: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith("https://") or "#" in self.url or "?" in self.url:
+            raise ValueError(f"url must be https://..., not {self.url!r}")
+        if not self.audience:
+            raise ValueError("audience must name at least one: what tokens for this grid are for")
+
+
+@dataclass(frozen=True)
 class DatasSection:
     """``[datas]``: what is elsewhere, and what nobody refers to any more."""
 
@@ -219,6 +238,7 @@ class ServerConfig:
     datas: DatasSection = field(default_factory=DatasSection)
     store: StoreSection = field(default_factory=StoreSection)
     identity: IdentitySection = field(default_factory=IdentitySection)
+    issuers: tuple[IssuerSection, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -238,7 +258,7 @@ def read(path: Path) -> ServerConfig:
     ConfigurationError.
     """
     reading = in_our_words(configuration.read(path, may_begin_plain=True), MANUAL, SECTIONS)
-    found = reading.configuration.expect(*SECTIONS)
+    found = reading.configuration.expect(*SECTIONS, "issuer")
     _refuse_open_password(found)
     return ServerConfig(
         server=configuration.from_section(ServerSection, found.section("server")),
@@ -248,6 +268,7 @@ def read(path: Path) -> ServerConfig:
         datas=configuration.from_section(DatasSection, found.section("datas")),
         store=configuration.from_section(StoreSection, found.section("store")),
         identity=configuration.from_section(IdentitySection, found.section("identity")),
+        issuers=_issuers(found),
         notes=reading.notes,
     )
 
@@ -266,3 +287,19 @@ def _has_password(url: str) -> bool:
         return bool(urlsplit(url).password)
     except ValueError:
         return False
+
+
+def _issuers(found: Configuration) -> tuple[IssuerSection, ...]:
+    """The issuers of tokens, each of another URL."""
+    issuers: dict[str, IssuerSection] = {}
+    for section in found.sections:
+        if section.kind == "issuer":
+            if not section.name:
+                raise ConfigurationError(
+                    section.file, section.line, "an issuer is written [issuer NAME]"
+                )
+            issuer = configuration.from_section(IssuerSection, section)
+            if issuer.url in issuers:
+                raise section.error("url", f"{issuer.url} is [issuer {issuers[issuer.url].name}]")
+            issuers[issuer.url] = issuer
+    return tuple(issuers.values())

@@ -8,6 +8,8 @@ from pathlib import Path
 import click
 
 from desktopgrid.client import certificates, profile
+from desktopgrid.client.bearer import discovered
+from desktopgrid.client.bearer import read as read_token
 from desktopgrid.client.commands.shell import Command, Shell, pass_shell
 from desktopgrid.client.commands.types import Span
 from desktopgrid.model.errors import NotAuthenticated
@@ -77,6 +79,17 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="[FILE]",
     help="Log in by this RFC 3820 proxy; without FILE by $X509_USER_PROXY or /tmp/x509up_uUID.",
 )
+@click.option(
+    "--token-file",
+    metavar="FILE|-",
+    help="Log in by the bearer token (OpenID Connect, WLCG) in this file, or on standard input.",
+)
+@click.option(
+    "--bearer",
+    is_flag=True,
+    help="The same by the token that is found as WLCG has it: $BEARER_TOKEN, $BEARER_TOKEN_FILE,"
+    " $XDG_RUNTIME_DIR/bt_uUID, /tmp/bt_uUID.",
+)
 @click.option("--lifetime", type=Span(), help="How long the login lasts, such as 30d.")
 @LABEL
 @pass_shell
@@ -89,6 +102,8 @@ def login(
     cert: Path | None,
     key: Path | None,
     proxy: str | None,
+    token_file: str | None,
+    bearer: bool,
     lifetime: int | None,
     label: str | None,
 ) -> None:
@@ -98,9 +113,12 @@ def login(
     alone. A certificate or a proxy says by itself who you are; the token ends with it. By a limited
     proxy you may look, and submit nothing.
     """
-    ways = [way for way in (login, cert, proxy) if way is not None]
+    ways = [way for way in (login, cert, proxy, token_file, bearer or None) if way is not None]
     if len(ways) != 1 or (key is not None and cert is None) or (password and login is None):
-        raise click.UsageError("log in either as LOGIN, by --cert (with --key) or by --proxy")
+        raise click.UsageError(
+            "log in either as LOGIN, by --cert (with --key), by --proxy, by --token-file or by"
+            " --bearer"
+        )
     path = profile.identity_path(shell.identity, is_new=True)
     if profile.is_configuration(path):
         raise click.UsageError(
@@ -112,11 +130,18 @@ def login(
     if login is not None:
         secret = asked("Password") if password is None else password_said(password)
         made = profile.log_in(servers, authority, login, secret, path, lifetime, label)
+    elif token_file is not None or bearer:
+        token = _token_in(token_file) if token_file is not None else discovered()
+        made = profile.log_in_by_token(servers, authority, token, path, lifetime, label)
     else:
         source = cert or Path(proxy or certificates.proxy_path())
         proof = certificates.Proof.read(source, key, lambda: asked("Passphrase of the key"))
         made = profile.log_in_by_certificate(servers, authority, proof, path, lifetime, label)
     tell(shell, made, label, path)
+
+
+def _token_in(place: str) -> str:
+    return sys.stdin.readline().strip() if place == "-" else read_token(Path(place))
 
 
 def tell(shell: Shell, made: profile.Login, label: str, path: Path) -> None:

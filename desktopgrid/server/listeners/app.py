@@ -88,6 +88,7 @@ def build(
             web.post("/v1/login", login.login),
             web.post("/v1/login/nonce", login.nonce),
             web.post("/v1/login/certificate", login.by_certificate),
+            web.post("/v1/login/token", login.by_token),
             web.get("/v1/status", login.status),
             web.get("/v1/openapi.json", openapi.openapi),
             web.post("/v1/requests/{verb}", asking.ask),

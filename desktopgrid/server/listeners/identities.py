@@ -1,4 +1,5 @@
-"""Who somebody is by other proofs than passwords: certificates, looked at in a thread of their own.
+"""Who somebody is by other proofs than passwords: certificates, and tokens of issuers, looked at in
+threads of their own.
 
 A nonce is good for one attempt, and for a minute.
 """
@@ -9,15 +10,18 @@ import asyncio
 import base64
 import binascii
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from desktopgrid.model.errors import BadRequest, NotAuthenticated, Unavailable
-from desktopgrid.server.certificates import Proved, Trust, is_signed, verify
+from desktopgrid.server.certificates import Trust, is_signed, verify
+from desktopgrid.server.config import IssuerSection
+from desktopgrid.server.issuers import Claims, Issuer, issuer_of
 from desktopgrid.server.listeners.clock import utc_now
+from desktopgrid.server.proved import Proved
 from desktopgrid.server.state import Grid, Outcome
 from desktopgrid.server.subjects import certificates_in
 from desktopgrid.server.throttle import Throttle
@@ -38,10 +42,17 @@ T = TypeVar("T")
 
 
 class Identities:
-    """Proofs by certificate, where the administrator has named a directory of CAs."""
+    """Proofs by certificate, where the administrator has named a directory of CAs, and by token,
+    where he has named issuers.
+    """
 
-    def __init__(self, server: bytes, directory: Path | None) -> None:
+    def __init__(
+        self, server: bytes, directory: Path | None, issuers: Iterable[IssuerSection]
+    ) -> None:
         """``server`` is the certificate that we show, as DER."""
+        self._issuers = {each.url: Issuer(each, utc_now) for each in issuers}
+        # An issuer that is slow to answer holds up no certificate.
+        self._askers = ThreadPoolExecutor(2, "issuers")
         self._server = server
         self._directory = TrustedDirectory(directory) if directory is not None else None
         self._pool = ThreadPoolExecutor(1, "certificates")
@@ -87,9 +98,24 @@ class Identities:
         message = certificate_message(nonce, self._server, chain)
         return await self._in_thread(_prove, trusted, chain, signed, message)
 
-    async def _in_thread(self, do: Callable[..., T], *args: Any) -> T:
+    async def by_token(self, token: str, address: str) -> tuple[str, Claims]:
+        """The issuer of ``token``, by the name that it has here, and what the token proves; raises
+        NotAuthenticated with the reason, Throttled, or Unavailable where the issuer does not
+        answer.
+        """
+        self._attempts.count(address, asyncio.get_running_loop().time())
+        url = issuer_of(token)
+        issuer = self._issuers.get(url)
+        if issuer is None:
+            raise NotAuthenticated(f"{url[:200]!r} is no issuer whose tokens are taken here")
+        claims = await self._in_thread(issuer.verify, token, pool=self._askers)
+        return issuer.settings.name, claims
+
+    async def _in_thread(
+        self, do: Callable[..., T], *args: Any, pool: ThreadPoolExecutor | None = None
+    ) -> T:
         try:
-            working = asyncio.get_running_loop().run_in_executor(self._pool, do, *args)
+            working = asyncio.get_running_loop().run_in_executor(pool or self._pool, do, *args)
         except RuntimeError as error:  # the pool takes no more
             raise Unavailable("the server is stopping") from error
         return await working
@@ -109,6 +135,7 @@ class Identities:
     def close(self) -> None:
         """Take no more."""
         self._pool.shutdown(wait=False)
+        self._askers.shutdown(wait=False)
 
 
 def _prove(trusted: TrustedDirectory, chain: str, signed: bytes, message: bytes) -> Proved:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,11 +12,11 @@ from aiohttp import web
 
 from desktopgrid.model.errors import BadRequest, NotAuthenticated
 from desktopgrid.model.objects import Credential, User, new_uid
-from desktopgrid.model.rights import EVERYTHING
+from desktopgrid.model.rights import EVERYTHING, UserLevel
 from desktopgrid.model.version import VERSION
-from desktopgrid.server.certificates import Proved
 from desktopgrid.server.listeners.clock import utc_now
 from desktopgrid.server.listeners.watching import USER
+from desktopgrid.server.proved import Proved
 from desktopgrid.server.state import Grid, clean
 from desktopgrid.server.users import LONGEST_LABEL, save_credential
 from desktopgrid.wire.proof import new_secret, verifier_of
@@ -55,6 +56,14 @@ class CertificateLogin(msgspec.Struct):
     chain: str
     nonce: str
     signature: str
+    lifetime: int = LIFETIME
+    label: str = ""
+
+
+class TokenLogin(msgspec.Struct):
+    """The body of a login by an issuer's token, a JWT."""
+
+    token: str
     lifetime: int = LIFETIME
     label: str = ""
 
@@ -113,17 +122,39 @@ async def by_certificate(request: web.Request) -> web.Response:
     return await _token(request, user, asked, source="certificate", proved=proved)
 
 
-def _known_as(grid: Grid, subject: str) -> User:
+async def by_token(request: web.Request) -> web.Response:
+    """A token of ours for who has one of an issuer's; it ends with that."""
+    service: Service = request.app["service"]
+    identities: Identities = request.app["identities"]
+    asked = await _body(request, TokenLogin, LONGEST_CHAIN)
+    address, subject = request.remote or "", ""
+    try:
+        issuer, claims = await identities.by_token(asked.token, address)
+        subject = claims.proved.subject
+        user = _known_as(service.core.grid, subject, claims.login)
+    except NotAuthenticated as error:
+        service.watcher.logged_in(subject, address, code=error.code)
+        raise
+    return await _token(request, user, asked, f"issuer {issuer}", claims.proved)
+
+
+def _known_as(grid: Grid, subject: str, login: str = "") -> User:
+    """The user with this name in certificates or at an issuer; or with the login that an issuer
+    says, who then must be no super user: no issuer makes one.
+    """
     uid = grid.subjects.get(subject)
+    named = grid.user_named(login) if login and uid is None else None
+    if named is not None and named.level < UserLevel.SUPER:
+        uid = named.uid
     if uid is None or grid.users[uid].is_revoked:
         raise NotAuthenticated(
             f"nobody is known here by {subject!r}; the administrator may say who it is:"
-            " xw moduser LOGIN --add-cert FILE"
+            f" xw moduser LOGIN --add-subject {shlex.quote(subject)}"
         )
     return grid.users[uid]
 
 
-Body = TypeVar("Body", Login, CertificateLogin)
+Body = TypeVar("Body", Login, CertificateLogin, TokenLogin)
 
 
 async def _body(request: web.Request, kind: type[Body], longest: int) -> Body:
@@ -143,7 +174,7 @@ async def _body(request: web.Request, kind: type[Body], longest: int) -> Body:
 async def _token(
     request: web.Request,
     user: User,
-    asked: Login | CertificateLogin,
+    asked: Login | CertificateLogin | TokenLogin,
     source: str = "",
     proved: Proved | None = None,
 ) -> web.Response:

@@ -11,7 +11,14 @@ import msgspec
 from aiohttp import web
 
 from desktopgrid.server.listeners.asking import KEY_HEADER
-from desktopgrid.server.listeners.login import CertificateLogin, Login, Nonce, Status, Token
+from desktopgrid.server.listeners.login import (
+    CertificateLogin,
+    Login,
+    Nonce,
+    Status,
+    Token,
+    TokenLogin,
+)
 from desktopgrid.server.replies import REPLIES
 from desktopgrid.server.requests import RECORDED, REQUESTS
 from desktopgrid.wire import messages as m
@@ -62,6 +69,7 @@ def document() -> Object:
         Error,
         Nonce,
         CertificateLogin,
+        TokenLogin,
     ]
     schemas, components = msgspec.json.schema_components(types, ref_template=SCHEMAS)
     named = dict(zip(types[: len(kinds)], schemas, strict=False))
@@ -175,6 +183,9 @@ def _without_identity() -> Object:
         "/v1/login/nonce": login("nonce", "What a certificate's key is to sign.", None, "Nonce"),
         "/v1/login/certificate": login(
             "login-by-certificate", "A token for who has the key.", "CertificateLogin", "Token"
+        ),
+        "/v1/login/token": login(
+            "login-by-token", "A token for who has an issuer's.", "TokenLogin", "Token"
         ),
         "/v1/status": {
             "get": {

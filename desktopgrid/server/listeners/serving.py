@@ -147,7 +147,9 @@ async def _serve(home: Home, on_ready: Callable[[str], None], opened: socket.soc
         service.spawn(collect(home))
         server = x509.load_pem_x509_certificate(home.certificate.read_bytes())
         identities = Identities(
-            server.public_bytes(Encoding.DER), home.config.identity.certificates
+            server.public_bytes(Encoding.DER),
+            home.config.identity.certificates,
+            home.config.issuers,
         )
         service.spawn(identities.watch(service.change))
         service.spawn(forget_history(service, home.config.limits.history_kept))

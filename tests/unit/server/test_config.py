@@ -39,6 +39,35 @@ def test_the_sample_says_the_defaults_truly(tmp_path):
     assert read(tmp_path, text) == ServerConfig()
 
 
+@pytest.mark.feature("XW-SEC-1")
+def test_the_sample_shows_an_issuer_with_each_of_its_keys(tmp_path):
+    example = sample_text("server").partition("[issuer wlcg]")[2]
+    lines = re.sub(r"^#   ", "", example, flags=re.M)
+    [issuer] = read(tmp_path, f"[issuer wlcg]\n{lines}").issuers
+    keys = re.findall(r"^(\w+) =", lines, re.M)
+    assert sorted(["name", *keys]) == sorted(field.name for field in dataclasses.fields(issuer))
+    assert (issuer.name, issuer.audience) == ("wlcg", ("https://grid.example.org",))
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("[issuer]\nurl = https://a\naudience = b\n", "an issuer is written \\[issuer NAME\\]"),
+        ("[issuer a]\nurl = http://a\naudience = b\n", "url must be https"),
+        ("[issuer a]\nurl = https://a\naudience =\n", "audience must name at least one"),
+        ("[issuer a]\nurl = https://a\n", "lacks the key 'audience'"),
+        (
+            "[issuer a]\nurl = https://a\naudience = b\n"
+            "[issuer c]\nurl = https://a\naudience = b\n",
+            "https://a is \\[issuer a\\]",
+        ),
+    ],
+)
+def test_an_issuer_that_is_described_wrong_is_refused(tmp_path, text, reason):
+    with pytest.raises(ConfigurationError, match=reason):
+        read(tmp_path, text)
+
+
 def test_every_key_of_a_new_grid_can_be_set(tmp_path):
     settings = {"port": "0", "address": "127.0.0.1", "names": "a, b", "url": "sqlite:///x"}
     found = read(tmp_path, configuration_text(settings))
