@@ -124,7 +124,7 @@ def render(
 
 def table(rows: Sequence[Row], columns: Sequence[str], width: int = 0) -> str:
     """Columns for the eye: numbers to the right, a header, the last column cut to fit ``width``."""
-    header = [name.replace("_", " ") for name in columns]
+    header = [printable(name.replace("_", " ")) for name in columns]
     lines = [[printable(_text(row.get(name))) for name in columns] for row in rows]
     widths = [max(len(line[index]) for line in [header, *lines]) for index in range(len(columns))]
     numeric = [all(_is_number(row.get(name)) for row in rows) for name in columns]
@@ -229,8 +229,8 @@ def _escaped(char: str) -> str:
 _XML_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 # XML 1.0 (2.2) has no place for these, not even as references.
 _NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-# What spreadsheets take for the start of a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# What spreadsheets take for the start of a formula; those of Asian languages also the wide signs.
+_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 def _xml_text(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import time
 from typing import Any
@@ -26,7 +27,13 @@ class RawPeer:
     """A session whose frames the test writes itself. It shakes hands as it should."""
 
     def __init__(
-        self, identity: Identity, *, session: str = "", seen: int = 0, **hello: Any
+        self,
+        identity: Identity,
+        *,
+        session: str = "",
+        seen: int = 0,
+        polls: bool = False,
+        **hello: Any,
     ) -> None:
         self.session = session or secrets.token_hex(16)
         self.host = new_uid()
@@ -35,6 +42,8 @@ class RawPeer:
             self.host = str(hello["host"])
         dialler = Dialler(lambda: hello, "raw", None, {})
         server = ServerName.parse(identity.servers[0])
+        if polls:
+            dialler._polls_until[server] = math.inf
         opened = dialler.open(server, identity, self.session, seen)
         self.connection: Connection = opened.connection
         self.welcome: Welcome = opened.welcome

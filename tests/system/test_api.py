@@ -5,7 +5,6 @@ is asked of a real server, within bounds and always the same.
 from __future__ import annotations
 
 import json
-import sqlite3
 import ssl
 import urllib.error
 import urllib.request
@@ -30,6 +29,7 @@ from desktopgrid.server.requests import READING, REQUESTS
 from desktopgrid.wire.messages import MAX_FRAME, SendUser
 from tests.system.bystander import Bystander
 from tests.system.processes import DEADLINE, ServerUnderTest, a_grid
+from tests.system.tables import Watcher
 from tests.system.test_bad_values import REQUESTS as PLAIN
 
 DOCUMENT = json.loads(json.dumps(document()))
@@ -48,32 +48,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerUnderTest
 def grid(server: ServerUnderTest) -> Grid:
     """A client by WebSocket, beside the door that is tested."""
     return server.client()
-
-
-class Watcher:
-    """Looks at all that the database has, over a connection of its own."""
-
-    def __init__(self, server: ServerUnderTest) -> None:
-        path = f"file:{server.home.database}?mode=ro"
-        self._connection = sqlite3.connect(path, uri=True, timeout=30)
-        found = self._connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        self._tables = [name for (name,) in found]
-        self._seen = self._look()
-
-    def _look(self) -> dict[str, list[tuple[Any, ...]]]:
-        return {
-            name: self._connection.execute(f"SELECT * FROM {name}").fetchall()  # noqa: S608
-            for name in self._tables
-        }
-
-    def changes(self) -> list[str]:
-        """The tables that have changed since it looked last."""
-        before, self._seen = self._seen, self._look()
-        return [name for name in self._tables if self._seen[name] != before[name]]
-
-    def close(self) -> None:
-        """Look no more."""
-        self._connection.close()
 
 
 @pytest.fixture(scope="module")
