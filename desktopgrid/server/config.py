@@ -228,10 +228,27 @@ class StoreSection:
 
 
 @dataclass(frozen=True)
+class DoorsSection:
+    """``[doors]``: further ports; 0 is a door that stays shut."""
+
+    tcp_port: int = 0
+    udp_port: int = 0
+    xmlrpc_port: int = 0
+
+    def __post_init__(self) -> None:
+        ports = [getattr(self, each.name) for each in dataclasses.fields(self)]
+        if not all(0 <= port <= 65535 for port in ports):
+            raise ValueError("a port must be between 0 and 65535")
+        if self.tcp_port and self.tcp_port == self.xmlrpc_port:
+            raise ValueError("tcp_port and xmlrpc_port are the same; a door has a port of its own")
+
+
+@dataclass(frozen=True)
 class ServerConfig:
     """The whole of ``server.conf``, and a sentence for each key in it that has no effect."""
 
     server: ServerSection = field(default_factory=ServerSection)
+    doors: DoorsSection = field(default_factory=DoorsSection)
     database: DatabaseSection = field(default_factory=DatabaseSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
     watching: WatchingSection = field(default_factory=WatchingSection)
@@ -244,6 +261,7 @@ class ServerConfig:
 
 SECTIONS = {
     "server": ServerSection,
+    "doors": DoorsSection,
     "database": DatabaseSection,
     "limits": LimitsSection,
     "watching": WatchingSection,
@@ -262,6 +280,7 @@ def read(path: Path) -> ServerConfig:
     _refuse_open_password(found)
     return ServerConfig(
         server=configuration.from_section(ServerSection, found.section("server")),
+        doors=configuration.from_section(DoorsSection, found.section("doors")),
         database=configuration.from_section(DatabaseSection, found.section("database")),
         limits=configuration.from_section(LimitsSection, found.section("limits")),
         watching=configuration.from_section(WatchingSection, found.section("watching")),

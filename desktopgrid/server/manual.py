@@ -38,9 +38,9 @@ def of_a_server(value: str) -> None:
         raise ValueError(f"must be server, not {value!r}: this is the file of another program")
 
 
-def _closed(port: int, protocol: str) -> Ignored:
+def _refused(port: int, protocol: str) -> Ignored:
     return Ignored(
-        f"this server has no door for {protocol}; its one port is port.https", (str(port),), a_port
+        f"{protocol} is not spoken here (docs/decisions/0011); port.https is", (str(port),), a_port
     )
 
 
@@ -48,16 +48,16 @@ MANUAL: Table = {
     "ModulesLogged": Means("server", "modules_logged"),
     "LOGGERLEVEL": Means("server", "log_level", str.lower),
     "XWServer": Means("server", "names"),
-    "port.tcp": _closed(4321, "TCP"),
-    "port.udp": _closed(4322, "UDP"),
+    "port.tcp": Means("doors", "tcp_port", check=a_port),
+    "port.udp": Means("doors", "udp_port", check=a_port),
     "port.worker.http": Ignored(
         "workers listen at no port; they call the server", ("4323",), a_port
     ),
-    "port.http": _closed(4324, "HTTP without TLS"),
+    "port.http": _refused(4324, "HTTP without TLS"),
     "port.https": Means("server", "port", check=a_port),
-    "port.xmlrpc": _closed(4326, "XML RPC"),
-    "port.xlmrpc": _closed(4326, "XML RPC"),
-    "port.sunrpc": _closed(4327, "SUN RPC"),
+    "port.xmlrpc": Means("doors", "xmlrpc_port", check=a_port),
+    "port.xlmrpc": Means("doors", "xmlrpc_port", check=a_port),
+    "port.sunrpc": _refused(4327, "SUN RPC"),
     "java.nio": Ignored("nothing here is written in Java"),
     "XWdbVendor": Ignored(
         "the database that XWdbName names is a MariaDB or MySQL; [database] url names any other",

@@ -52,12 +52,17 @@ async def ask(request: web.Request) -> web.Response:
     credential = await authenticate(
         service, request.headers.get("Authorization", ""), request.remote or ""
     )
-    core = service.core
-    request[USER] = core.grid.users[core.present(credential, utc_now()).user].login
+    note(request, credential)
     asked = message_of(kind, await request.read())
     return web.json_response(
         await service.request(credential, asked, request.remote or "", key or "")
     )
+
+
+def note(request: web.Request, credential: str) -> None:
+    """Let the access log know who asks."""
+    service: Service = request.app["service"]
+    request[USER] = service.core.grid.users[service.core.present(credential, utc_now()).user].login
 
 
 def message_of(kind: type[m.Request], body: bytes) -> m.Request:

@@ -27,12 +27,12 @@ from desktopgrid.server.database.upgrading import upgrade
 from desktopgrid.server.home import Home, write_private
 from desktopgrid.server.listeners.app import build
 from desktopgrid.server.listeners.clock import utc_now
+from desktopgrid.server.listeners.doors import open_doors, runner_of
 from desktopgrid.server.listeners.files import collect, sweep
 from desktopgrid.server.listeners.history import forget_history
 from desktopgrid.server.listeners.identities import Identities
 from desktopgrid.server.listeners.monitor import monitor
 from desktopgrid.server.listeners.service import Service
-from desktopgrid.server.listeners.watching import access_logger
 from desktopgrid.server.logs import LineFile
 from desktopgrid.server.objectstore import ObjectStore
 from desktopgrid.server.outputs import Outputs
@@ -45,8 +45,6 @@ logger = logging.getLogger(__name__)
 FILES_BESIDE_CONNECTIONS = 512
 """Files that the server has open beside its connections: database, datas, logs."""
 BACKLOG = 4096
-LAST_PATIENCE = 1.0
-"""Seconds that a connection gets to close, once all that was in flight has come to its end."""
 SWITCH_INTERVAL = 0.0005
 """Seconds for which a thread may keep the interpreter. The journal's writer takes it once a row;
 with the default of 5 ms a busy event loop would stretch a commit of 100 rows to half a second.
@@ -153,18 +151,15 @@ async def _serve(home: Home, on_ready: Callable[[str], None], opened: socket.soc
         )
         service.spawn(identities.watch(service.change))
         service.spawn(forget_history(service, home.config.limits.history_kept))
-        runner = web.AppRunner(
-            build(service, store, objects, home.config.watching, identities),
-            access_log=logger,
-            access_log_class=access_logger(watcher),
-            handle_signals=False,
-            auto_decompress=False,
-            shutdown_timeout=LAST_PATIENCE,
-        )
+        app = build(service, store, objects, home.config.watching, identities)
+        runner = runner_of(service, app)
         await runner.setup()
         site, port = await _open_port(runner, home, opened)
         if home.config.watching.ganglia_port:
             await runner.app["ganglia"].open()
+        doors = await open_doors(
+            service, home.config.server.address, home.config.doors, server_context(home)
+        )
         told = _listen_to_signals()
         address = f"https://localhost:{port}"
         write_private(home.address_file, address + "\n", mode=0o644)
@@ -174,10 +169,14 @@ async def _serve(home: Home, on_ready: Callable[[str], None], opened: socket.soc
         home.address_file.unlink(missing_ok=True)
         await site.stop()
         runner.app["ganglia"].close()
+        for door in doors:
+            await door.shut()
         await service.land(home.config.server.stop_patience.total_seconds())
         await service.stop()
         identities.close()
         await runner.cleanup()
+        for door in doors:
+            await door.close()
         watcher.close()
         return 0
     finally:

@@ -33,6 +33,14 @@ def test_the_sample_is_the_defaults_with_an_explanation_each():
         assert sorted(keys) == sorted(field.name for field in dataclasses.fields(kind))
 
 
+def test_two_doors_have_not_the_same_port(tmp_path):
+    assert read(tmp_path, "[doors]\ntcp_port = 4321\nudp_port = 4321\n").doors.tcp_port == 4321
+    with pytest.raises(ConfigurationError, match="a door has a port of its own"):
+        read(tmp_path, "[doors]\ntcp_port = 4321\nxmlrpc_port = 4321\n")
+    with pytest.raises(ConfigurationError, match="between 0 and 65535"):
+        read(tmp_path, "[doors]\nudp_port = 65536\n")
+
+
 def test_the_sample_says_the_defaults_truly(tmp_path):
     text = re.sub(r"^#(\w+ =)", r"\1", sample_text("server"), flags=re.M)
     text = re.sub(r"^names = .*$", "names =", text, flags=re.M)

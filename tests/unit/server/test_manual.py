@@ -15,7 +15,7 @@ from sqlalchemy import make_url
 from desktopgrid.model.errors import ConfigurationError
 from desktopgrid.model.manual import Means
 from desktopgrid.server import config
-from desktopgrid.server.config import LogLevel, Module, ServerConfig
+from desktopgrid.server.config import DoorsSection, LogLevel, Module, ServerConfig
 from desktopgrid.server.home import Home
 from desktopgrid.server.manual import MANUAL, PORTS
 from desktopgrid.server.saying import Of, module_of
@@ -69,6 +69,12 @@ def test_the_ports_of_the_manual_have_its_defaults_and_can_be_set(tmp_path):
         with pytest.raises(ConfigurationError, match=f"{key} must be between 0 and 65535"):
             read(tmp_path, f"{key} = 70000")
     assert read(tmp_path, "port.https : 443").server.port == 443
+    doors = read(tmp_path, "port.tcp = 1\nport.udp = 2\nport.xlmrpc = 3").doors
+    assert doors == DoorsSection(tcp_port=1, udp_port=2, xmlrpc_port=3)
+    for key in ("port.http", "port.sunrpc"):
+        [note] = read(tmp_path, f"{key} = 80").notes
+        assert f"{key} has no effect" in note
+        assert (SAMPLE.parents[1] / "docs/decisions/0011-which-doors-there-are.md").exists()
 
 
 @pytest.mark.feature("XW-CFG-11")
