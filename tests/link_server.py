@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSMessage, WSMsgType, web
 
 from desktopgrid.link.identity import Identity
 from desktopgrid.model.errors import RemoteProtocolError
@@ -67,17 +67,19 @@ class LinkServer:
         self.alive_period = 30.0
         self.refusal: m.Refused | None = None
         self.upgrade_status = 0  # refuse the upgrade with this
+        self.is_framed = False  # what identities name is the door for frames over TLS alone
         self.drops_websockets = False  # accept the upgrade, then close
         self.acknowledges = True
         self.cut_transfer_after: int | None = None
         self.transfer_refusal: tuple[int, str, str] | None = None
         self.transfers = 0
         self.polls: dict[str, _Poll] = {}
-        self.port = 0
+        self.https_port = self.framed_port = 0
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="link-server")
-        self._sockets: set[web.WebSocketResponse] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._sockets: set[web.WebSocketResponse | FramedSocket] = set()
 
     # What tests do.
 
@@ -91,8 +93,17 @@ class LinkServer:
         self._thread.join(10)
 
     @property
+    def port(self) -> int:
+        """Of the door that identities name."""
+        return self.framed_port if self.is_framed else self.https_port
+
+    @property
     def url(self) -> str:
-        return f"https://127.0.0.1:{self.port}"
+        return self.at(self.port)
+
+    def at(self, port: int) -> str:
+        """The server's name if its port were that."""
+        return f"{'tcp+tls' if self.is_framed else 'https'}://127.0.0.1:{port}"
 
     def identity(self, kind: str = "worker", **changes: Any) -> Identity:
         values = {
@@ -161,6 +172,8 @@ class LinkServer:
         for connection in list(self._server.connections):
             with suppress(AttributeError):  # what is closed already has half a transport
                 connection.transport.abort()
+        for writer in self._writers:
+            writer.transport.abort()
 
     # The loop's thread.
 
@@ -188,10 +201,15 @@ class LinkServer:
         await site.start()
         assert runner.server is not None
         self._server: Any = runner.server
-        self.port = runner.addresses[0][1]
+        self.https_port = runner.addresses[0][1]
+        framed = await asyncio.start_server(
+            self._framed, "127.0.0.1", 0, ssl=self._context, ssl_shutdown_timeout=0.2
+        )
+        self.framed_port = framed.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stop.wait()
         self._cut()
+        framed.close()
         await runner.cleanup()
 
     async def _end_all(self) -> None:
@@ -232,6 +250,7 @@ class LinkServer:
             seen=peer.exchange.acknowledged,
             alive_period=self.alive_period,
             ticket=TICKET,
+            https_port=self.https_port if self.is_framed else 0,
             user="alice",
             level=1,
         )
@@ -268,7 +287,20 @@ class LinkServer:
             self._sockets.discard(ws)
         return ws
 
-    async def _converse(self, ws: web.WebSocketResponse) -> None:
+    async def _framed(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.doors.append("framed")
+        self._writers.add(writer)
+        ws = FramedSocket(reader, writer)
+        self._sockets.add(ws)
+        try:
+            with suppress(RemoteProtocolError, ConnectionError):
+                await self._converse(ws)
+        finally:
+            self._sockets.discard(ws)
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _converse(self, ws: web.WebSocketResponse | FramedSocket) -> None:
         nonce, challenge = self._challenge()
         await ws.send_bytes(challenge)
         first = await ws.receive()
@@ -300,7 +332,7 @@ class LinkServer:
             await ws.close()
 
     async def _send_due(
-        self, ws: web.WebSocketResponse, exchange: Exchange, due: asyncio.Event
+        self, ws: web.WebSocketResponse | FramedSocket, exchange: Exchange, due: asyncio.Event
     ) -> None:
         while True:
             await due.wait()
@@ -433,6 +465,39 @@ class LinkServer:
         assert last is None or last == size - 1
         data.is_whole = True
         return web.Response(status=201)
+
+
+class FramedSocket:
+    """Frames over a stream, as a WebSocket gives them."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def send_bytes(self, frame: bytes) -> None:
+        self._writer.write(len(frame).to_bytes(4, "big") + frame)
+        await self._writer.drain()
+
+    async def receive(self) -> WSMessage:
+        try:
+            while True:
+                size = int.from_bytes(await self._reader.readexactly(4), "big")
+                if size:
+                    return WSMessage(WSMsgType.BINARY, await self._reader.readexactly(size), None)
+                self._writer.write(bytes(4))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return WSMessage(WSMsgType.CLOSED, None, None)
+
+    async def close(self) -> None:
+        self._writer.close()
+
+    def __aiter__(self) -> FramedSocket:
+        return self
+
+    async def __anext__(self) -> WSMessage:
+        message = await self.receive()
+        if message.type is WSMsgType.CLOSED:
+            raise StopAsyncIteration
+        return message
 
 
 class _Poll:

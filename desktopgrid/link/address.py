@@ -1,4 +1,6 @@
-"""Names of servers, ``https://host:port``, and a TCP connection to one of them."""
+"""Names of servers, ``https://host:port`` or ``tcp+tls://host:port``, and a TCP connection to one
+of them.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +12,34 @@ from desktopgrid.link.errors import ConnectionLost
 from desktopgrid.link.proxy import Intermediary, ask_for_tunnel
 from desktopgrid.model.errors import BadRequest
 
-DEFAULT_PORT = 443
+HTTPS, FRAMED = "https", "tcp+tls"
+DEFAULT_PORTS = {HTTPS: 443, FRAMED: 4321}
+"""The schemes of servers' names, and the port of each."""
 
 
 @dataclass(frozen=True)
 class ServerName:
-    """Where a server listens; its certificate must name ``host``."""
+    """Where a server listens, and how one speaks there: HTTPS with WebSockets, or frames over TLS
+    alone. Its certificate must name ``host``.
+    """
 
     host: str
     port: int
+    scheme: str = HTTPS
 
     @classmethod
     def parse(cls, text: str) -> ServerName:
-        """The server that ``https://host:port`` names; raises BadRequest for anything else."""
+        """The server that ``text`` names; raises BadRequest where it is no server's name."""
         try:
             parts = urlsplit(text)
             host, port = parts.hostname, parts.port
         except ValueError as error:
             raise BadRequest(f"{text!r} is no server name: {error}") from None
         rest = parts.path.rstrip("/") or parts.query or parts.fragment or parts.username
-        if parts.scheme != "https" or not host or rest:
-            raise BadRequest(f"a server's name is https://host:port, not {text!r}")
-        return cls(host, DEFAULT_PORT if port is None else port)
+        if parts.scheme not in DEFAULT_PORTS or not host or rest:
+            known = " or ".join(f"{scheme}://host:port" for scheme in DEFAULT_PORTS)
+            raise BadRequest(f"a server's name is {known}, not {text!r}")
+        return cls(host, DEFAULT_PORTS[parts.scheme] if port is None else port, parts.scheme)
 
     @property
     def authority(self) -> str:
@@ -40,7 +48,7 @@ class ServerName:
         return f"{host}:{self.port}"
 
     def __str__(self) -> str:
-        return f"https://{self.authority}"
+        return f"{self.scheme}://{self.authority}"
 
 
 def connect(

@@ -9,8 +9,9 @@ class Connection(Protocol):
     """Frames to a server and back. One thread calls ``receive`` and ``close``; the rest is for any
     thread.
 
-    Two of them: :class:`desktopgrid.link.duplex.Duplex` and
-    :class:`desktopgrid.link.longpoll.LongPoll`. All raise ConnectionLost when there is no
+    Three of them: :class:`desktopgrid.link.duplex.Duplex`,
+    :class:`desktopgrid.link.longpoll.LongPoll` and :class:`desktopgrid.link.framed.Framed`. All
+    raise ConnectionLost when there is no
     connection any more.
     """
 

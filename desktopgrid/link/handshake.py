@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Callable, NamedTuple, TypeVar
 
-from desktopgrid.link.address import ServerName
+from desktopgrid.link.address import FRAMED, ServerName
 from desktopgrid.link.connection import Connection
 from desktopgrid.link.duplex import Duplex
 from desktopgrid.link.errors import (
@@ -18,6 +18,7 @@ from desktopgrid.link.errors import (
     WebSocketBroken,
     from_code,
 )
+from desktopgrid.link.framed import Framed
 from desktopgrid.link.identity import Identity
 from desktopgrid.link.longpoll import LongPoll
 from desktopgrid.link.proxy import choose
@@ -64,6 +65,9 @@ class Dialler:
         RemoteProtocolError.
         """
         via = choose(server.host, self._environment, self.proxy)
+        if server.scheme == FRAMED:
+            framed = Framed.open(server, identity.ca, via, TIMEOUT)
+            return self._shake_hands(framed, identity, session, seen)
         if time.monotonic() >= self._polls_until.get(server, 0.0):
             try:
                 duplex = Duplex.open(server, identity.ca, via, TIMEOUT)

@@ -19,6 +19,7 @@ from typing import (
     Protocol,
 )
 
+from desktopgrid.link.address import HTTPS as HTTPS_SCHEME
 from desktopgrid.link.address import ServerName
 from desktopgrid.link.errors import ConnectionLost, ForeignServer, NotToBeHad, from_status
 from desktopgrid.link.https import BROKEN, HTTPS, explanation
@@ -306,6 +307,8 @@ class Transfers:
         welcome, server, ca = self._session.welcome, self._session.server, self._session.identity.ca
         if welcome is None or server is None:
             raise ConnectionLost("there is no session with a server yet")
+        if server.scheme != HTTPS_SCHEME:
+            server = ServerName(server.host, welcome.https_port)
         connection = self._take(server, ca)
         all_headers = {"Authorization": f"Ticket {welcome.ticket}", **(headers or {})}
         is_over = False
@@ -416,6 +419,9 @@ def _at_first_server(
     trouble: GridError = Unavailable("there is no server to log in to")
     for text in servers:
         server = ServerName.parse(text)
+        if server.scheme != HTTPS_SCHEME:
+            trouble = Unavailable(f"passwords go to an https:// server, not to {server}")
+            continue
         connection = HTTPS(server, ca, choose(server.host, os.environ, proxy), TIMEOUT)
         try:
             return ask(connection)

@@ -97,8 +97,9 @@ class Welcome(Message):
     """Server: the peer is who it says. ``seen`` is the highest message of the peer that the server
     handled in this session; the peer sends again what is above it. ``resumed`` false: the server
     has no memory of the session and numbers anew. ``alive_period`` is in seconds and the server's
-    to set. ``ticket`` authorises the session's HTTPS transfers; contents of ``direct_from`` bytes
-    and more go to another store, if that is not 0.
+    to set. ``ticket`` authorises the session's HTTPS transfers, which go to the port ``https_port``
+    of the same host (0: that of this connection); contents of ``direct_from`` bytes and more go to
+    another store, if that is not 0.
     """
 
     verb = "welcome"
@@ -109,6 +110,7 @@ class Welcome(Message):
     user: str
     level: int
     direct_from: int = 0
+    https_port: int = 0
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from desktopgrid.model.objects import new_uid
 from desktopgrid.wire.codec import LAST_NUMBER
 from tests.system.bystander import Bystander
 from tests.system.peers import RawPeer
-from tests.system.processes import DEADLINE, ServerUnderTest, a_grid
+from tests.system.processes import DEADLINE, ServerUnderTest, a_grid, a_port
 from tests.system.tables import Watcher
 from tests.system.test_bad_values import REQUESTS
 
@@ -160,9 +161,16 @@ MUTATIONS = (
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerUnderTest]:
+def tcp_port() -> int:
+    return a_port()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, tcp_port: int) -> Iterator[ServerUnderTest]:
+    place = tmp_path_factory.mktemp("grid")
     # So seldom that nothing changes by itself while a frame is looked at.
-    with a_grid(tmp_path_factory.mktemp("grid"), alive_period="300 s") as server:
+    settings = {"alive_period": "300 s", "doors__tcp_port": str(tcp_port)}
+    with a_grid(place, **settings) as server:
         server.worker("worker")
         yield server
 
@@ -175,14 +183,16 @@ def bystander(server: ServerUnderTest) -> Iterator[Bystander]:
 
 
 @pytest.mark.feature("XW-ARC-2")
-@pytest.mark.parametrize("door", ["websocket", "poll"])
+@pytest.mark.parametrize("door", ["websocket", "poll", "framed"])
 @pytest.mark.parametrize("kind", ["client", "worker"])
 def test_no_frame_hurts_anybody_but_its_sender(
-    server: ServerUnderTest, bystander: Bystander, kind: str, door: str
+    server: ServerUnderTest, bystander: Bystander, tcp_port: int, kind: str, door: str
 ) -> None:
     choice = random.Random(f"{kind} by {door}")  # noqa: S311 - the same at each run
     is_client = kind == "client"
     identity = server.identity(None if is_client else server.home.worker_identity)
+    if door == "framed":
+        identity = replace(identity, servers=(f"tcp+tls://127.0.0.1:{tcp_port}",))
     watcher = Watcher(server)
     for number in range(ROUNDS):
         frame = a_frame(choice, a_request if is_client else a_report)

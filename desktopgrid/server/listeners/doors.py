@@ -14,6 +14,7 @@ from aiohttp import web
 from desktopgrid.model.errors import Unavailable
 from desktopgrid.server.config import DoorsSection
 from desktopgrid.server.listeners import xmlrpc
+from desktopgrid.server.listeners.framed import FramedDoor
 from desktopgrid.server.listeners.service import Service
 from desktopgrid.server.listeners.watching import access_logger
 
@@ -73,7 +74,16 @@ def runner_of(service: Service, app: web.Application) -> web.AppRunner:
     )
 
 
+async def _open_framed(
+    service: Service, address: str, port: int, context: ssl.SSLContext
+) -> FramedDoor:
+    door = FramedDoor(service)
+    await door.open(address, port, context)
+    return door
+
+
 DOORS: dict[str, tuple[str, Open]] = {
+    "tcp_port": ("framed JSON", _open_framed),
     "xmlrpc_port": ("XML-RPC", _open_xmlrpc),
 }
 """What each key of ``[doors]`` opens."""

@@ -1,4 +1,6 @@
-"""The door for sessions: a WebSocket a peer, frames in and frames out (docs/protocol.md)."""
+"""The door for sessions: frames in and frames out, whatever carries them, and a WebSocket a peer
+(docs/protocol.md).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ import asyncio
 import logging
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol, cast
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
@@ -88,22 +91,17 @@ def refusal(error: GridError) -> m.Refused:
     return goodbye(error.code, reason)
 
 
-def writer(transport: asyncio.Transport) -> Callable[[bytes], None]:
-    """Writes a frame as one binary WebSocket message. aiohttp's own writer is a coroutine, and the
-    journal's news come outside of any.
+def sender(
+    transport: asyncio.WriteTransport, on_wire: Callable[[bytes], bytes]
+) -> Callable[[bytes], None]:
+    """Writes frames, each as ``on_wire`` says, outside of any coroutine: the journal's news come
+    outside of any.
     """
 
     def send(frame: bytes) -> None:
         if transport.is_closing():
             return
-        size = len(frame)
-        if size < 126:
-            head = bytes((0x82, size))
-        elif size < 65536:
-            head = struct.pack("!BBH", 0x82, 126, size)
-        else:
-            head = struct.pack("!BBQ", 0x82, 127, size)
-        transport.write(head + frame)
+        transport.write(on_wire(frame))
         if transport.get_write_buffer_size() > MOST_BUFFERED:
             logger.warning("Closed a connection that left %d bytes unread", MOST_BUFFERED)
             transport.abort()
@@ -111,62 +109,109 @@ def writer(transport: asyncio.Transport) -> Callable[[bytes], None]:
     return send
 
 
-async def link(request: web.Request) -> web.WebSocketResponse:
-    """One connection of one peer, from the challenge to its end."""
-    service: Service = request.app["service"]
-    socket = web.WebSocketResponse(max_msg_size=MOST_TAKEN, compress=False, timeout=5.0)
-    await socket.prepare(request)
-    send = writer(cast(asyncio.Transport, request.transport))
+class Wire(Protocol):
+    """The connection of a peer, as its door has it."""
+
+    address: str
+    send: Callable[[bytes], None]
+    https_port: int
+    """Where the peer takes its files, if not here."""
+
+    async def receive(self) -> bytes | None:
+        """The next frame; None when the peer has closed the connection. Raises
+        RemoteProtocolError.
+        """
+
+    async def close(self, code: int) -> None:
+        """Close it, after what was sent; ``code`` as WebSockets have them."""
+
+
+async def attend(service: Service, wire: Wire) -> str:
+    """Attend to a peer from the challenge to its end; the login of its user, empty if it did not
+    say who it is.
+    """
     peer: Peer | None = None
+    login = ""
     try:
-        peer = await _shake_hands(service, request, socket, send)
-        await _converse(service, socket, peer)
+        peer, login = await _shake_hands(service, wire)
+        while (frame := await wire.receive()) is not None:
+            await service.frame(peer, frame)
     except GridError as error:
         if not isinstance(error, NotAuthenticated | Unavailable):
-            logger.info("Closed the connection of %s: %s", peer or request.remote, error)
-        send(plain_frame(refusal(error)))
-        await socket.close(code=WSCloseCode.POLICY_VIOLATION)
+            logger.info("Closed the connection of %s: %s", peer or wire.address, error)
+        wire.send(plain_frame(refusal(error)))
+        await wire.close(WSCloseCode.POLICY_VIOLATION)
     finally:
-        if peer is not None and peer.send is send:
+        if peer is not None and peer.send is wire.send:
             service.disconnected(peer)
-    return socket
+    return login
 
 
-async def _shake_hands(
-    service: Service,
-    request: web.Request,
-    socket: web.WebSocketResponse,
-    send: Callable[[bytes], None],
-) -> Peer:
+async def _shake_hands(service: Service, wire: Wire) -> tuple[Peer, str]:
     first, nonce = challenge(service)
-    send(plain_frame(first))
+    wire.send(plain_frame(first))
     try:
-        answer = await socket.receive(timeout=HELLO_PATIENCE)
+        async with asyncio.timeout(HELLO_PATIENCE):
+            frame = await wire.receive()
     except TimeoutError:
         raise RemoteProtocolError(f"no hello within {HELLO_PATIENCE:g} s") from None
-    hello = read_hello(_frame(answer.type, answer.data))
-    peer, welcome = await service.open(hello, nonce, request.remote or "")
+    if frame is None:
+        raise RemoteProtocolError("the peer closed the connection, or sent no frame")
+    peer, welcome = await service.open(read_hello(frame), nonce, wire.address)
 
     def close(code: str, reason: str) -> None:
-        send(plain_frame(goodbye(code, reason)))
-        service.spawn(socket.close(code=WSCloseCode.GOING_AWAY))
+        wire.send(plain_frame(goodbye(code, reason)))
+        service.spawn(wire.close(WSCloseCode.GOING_AWAY))
 
-    send(plain_frame(welcome))
-    service.attach(peer, send, close)
-    request[USER] = welcome.user
-    return peer
-
-
-async def _converse(service: Service, socket: web.WebSocketResponse, peer: Peer) -> None:
-    async for message in socket:
-        if message.type is WSMsgType.ERROR:
-            return
-        await service.frame(peer, _frame(message.type, message.data))
+    wire.send(plain_frame(replace(welcome, https_port=wire.https_port)))
+    service.attach(peer, wire.send, close)
+    return peer, welcome.user
 
 
-def _frame(kind: WSMsgType, data: object) -> bytes:
-    if kind is WSMsgType.BINARY and isinstance(data, bytes):
-        return data
-    if kind is WSMsgType.TEXT and isinstance(data, str):
-        return data.encode()
-    raise RemoteProtocolError("the peer closed the connection, or sent no frame")
+# --- over WebSocket -------------------------------------------------------------------------------
+
+
+def message_of(frame: bytes) -> bytes:
+    """``frame`` as one binary WebSocket message. aiohttp's own writer is a coroutine."""
+    size = len(frame)
+    if size < 126:
+        head = bytes((0x82, size))
+    elif size < 65536:
+        head = struct.pack("!BBH", 0x82, 126, size)
+    else:
+        head = struct.pack("!BBQ", 0x82, 127, size)
+    return head + frame
+
+
+class WebSocketWire:
+    """A WebSocket of a peer."""
+
+    https_port = 0
+
+    def __init__(self, socket: web.WebSocketResponse, request: web.Request) -> None:
+        self._socket = socket
+        self.address = request.remote or ""
+        self.send = sender(cast(asyncio.Transport, request.transport), message_of)
+
+    async def receive(self) -> bytes | None:
+        """The next frame."""
+        message = await self._socket.receive()
+        if message.type is WSMsgType.BINARY and isinstance(message.data, bytes):
+            return message.data
+        if message.type is WSMsgType.TEXT and isinstance(message.data, str):
+            return message.data.encode()
+        return None
+
+    async def close(self, code: int) -> None:
+        """Close it with this code."""
+        await self._socket.close(code=code)
+
+
+async def link(request: web.Request) -> web.WebSocketResponse:
+    """One connection of one peer, from the challenge to its end."""
+    socket = web.WebSocketResponse(max_msg_size=MOST_TAKEN, compress=False, timeout=5.0)
+    await socket.prepare(request)
+    login = await attend(request.app["service"], WebSocketWire(socket, request))
+    if login:
+        request[USER] = login
+    return socket

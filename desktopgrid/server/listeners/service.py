@@ -101,6 +101,8 @@ class Service:
         self._is_leaving = False
         self._landed = asyncio.Event()
         self._probe = Probe(partial(self.in_thread, self._readers, self._ask_anything))
+        self.https_port = 0
+        """Where the worker/API port is, once it is open."""
         self.poll_links: dict[str, Any] = {}
         """The open connections of peers that poll, by name."""
 

@@ -157,6 +157,7 @@ async def _serve(home: Home, on_ready: Callable[[str], None], opened: socket.soc
         site, port = await _open_port(runner, home, opened)
         if home.config.watching.ganglia_port:
             await runner.app["ganglia"].open()
+        service.https_port = port
         doors = await open_doors(
             service, home.config.server.address, home.config.doors, server_context(home)
         )

@@ -89,7 +89,8 @@ async def _answer(request: web.Request, name: str, parameters: tuple[Any, ...]) 
         body = msgspec.json.encode({**fields, **said})
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise BadRequest(f"{name}: {error}") from None
-    return await service.request(credential, message_of(BY_VERB[verb], body))
+    asked = message_of(BY_VERB[verb], body)
+    return await service.request(credential, asked, request.remote or "")
 
 
 def _three(name: str, parameters: tuple[Any, ...]) -> tuple[str, str, dict[str, Any]]:

@@ -26,6 +26,14 @@ def test_a_server_has_a_host_and_a_port(text: str, name: ServerName, authority: 
     assert str(name) == f"https://{authority}"
 
 
+@pytest.mark.feature("XW-CFG-4")
+def test_a_server_may_be_asked_without_http() -> None:
+    name = ServerName.parse("tcp+tls://grid.lal.fr")
+    assert name == ServerName("grid.lal.fr", 4321, "tcp+tls")
+    assert str(name) == "tcp+tls://grid.lal.fr:4321"
+    assert name != ServerName("grid.lal.fr", 4321)
+
+
 @pytest.mark.parametrize(
     "text",
     [
