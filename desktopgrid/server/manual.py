@@ -40,7 +40,7 @@ def of_a_server(value: str) -> None:
 
 def _refused(port: int, protocol: str) -> Ignored:
     return Ignored(
-        f"{protocol} is not spoken here (docs/decisions/0011); port.https is", (str(port),), a_port
+        f"{protocol} is not spoken here (docs/decisions/0013); port.https is", (str(port),), a_port
     )
 
 

@@ -39,6 +39,7 @@ REASONS = {
     415: "The body is of another type.",
     416: "There is no such range.",
     422: "The content has another digest.",
+    429: "It was tried too often; Retry-After says for how long.",
     503: "The server cannot answer now; ask again later.",
     507: "The server's disk has no room.",
 }
@@ -121,7 +122,7 @@ def _request(kind: type[m.Request], schema: Object, reply: Object) -> Object:
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
         "responses": {
             "200": _answer("The reply.", reply),
-            **_refusals(401, 403, 404, 405, 409, 413, 415, 507),
+            **_refusals(401, 403, 404, 405, 409, 413, 415, 429, 507),
         },
     }
     if kind in RECORDED:

@@ -22,16 +22,13 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from condor.matcher import Matcher, MatcherUnavailable
-from condor.matcher import RequirementRefused as MatcherRefused
 from desktopgrid.model.errors import (
     AccessDenied,
     AlreadyThere,
     GridError,
-    RequirementRefused,
     Unavailable,
 )
-from desktopgrid.model.objects import Site, Submitted, attributes_of
+from desktopgrid.model.objects import Site, Submitted
 from desktopgrid.server import questions, upkeep
 from desktopgrid.server.audit import actor
 from desktopgrid.server.changes import Change, RepliesForgotten
@@ -41,6 +38,7 @@ from desktopgrid.server.database import reading, records
 from desktopgrid.server.database.lookup import Lookup
 from desktopgrid.server.journal import Journal
 from desktopgrid.server.listeners.clock import utc_now
+from desktopgrid.server.listeners.judging import Judge
 from desktopgrid.server.listeners.passwords import Passwords
 from desktopgrid.server.listeners.probe import Probe
 from desktopgrid.server.loading import grid_from
@@ -48,7 +46,6 @@ from desktopgrid.server.outputs import Outputs
 from desktopgrid.server.recorded import RECORDS_KEPT, Name, Recorded
 from desktopgrid.server.requests import Reading
 from desktopgrid.server.state import Grid, Outcome, Policy
-from desktopgrid.server.tasks import offer
 from desktopgrid.server.watching import Watcher
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.exchange import WORKER
@@ -63,7 +60,6 @@ RECOVERY_PAUSE = 1.0
 """Seconds between attempts to open the database again after a failed commit."""
 LONGEST_COMMIT = 10.0
 """Seconds after which a database that does not finish a commit is said not to be well."""
-HOSTS_A_JUDGEMENT = 1000
 
 
 class Service:
@@ -86,11 +82,9 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self._readers = ThreadPoolExecutor(4, "reader")
         self.files = ThreadPoolExecutor(8, "files")
-        self._judges = ThreadPoolExecutor(1, "matcher")
-        self._matcher = Matcher()
         self.passwords = Passwords(watcher)
+        self._judge = Judge(self)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._is_judging = False
         self._writer: Connection | None = None
         self._lookup = Lookup(engine) if engine.dialect.name == "sqlite" else None
         self._room = asyncio.Event()
@@ -127,6 +121,10 @@ class Service:
         waits = self.core.journal.writing_for
         if waits > LONGEST_COMMIT:
             raise Unavailable(f"the database has been at a commit for {waits:.0f} s")
+
+    def is_present(self, core: Core) -> bool:
+        """Whether ``core`` is the one that serves."""
+        return core is self._core
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -256,10 +254,10 @@ class Service:
                 if peer.close is not None:
                     peer.close(Unavailable.code, self._trouble)
         self._disappoint(self._trouble)
-        for pool in (self._readers, self.files, self._judges):
+        for pool in (self._readers, self.files):
             pool.shutdown(wait=False)
         self.passwords.close()
-        self._matcher.close()
+        self._judge.close()
         if self._lookup is not None:
             self._lookup.close()
 
@@ -275,7 +273,7 @@ class Service:
                 now = utc_now()
                 self._core.change(partial(_look_after, now))
                 self._core.forget_idle(now)
-                self._judge_soon()
+                self._judge.judge_soon(self._core)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run ``work`` beside everything else."""
@@ -320,7 +318,7 @@ class Service:
         """
         peer, welcome = self.core.open(hello, nonce, utc_now(), address)
         await self.until_durable()
-        self._judge_soon()
+        self._judge.judge_soon(self.core)
         return peer, welcome
 
     def attach(
@@ -404,8 +402,8 @@ class Service:
 
     async def _keep_up(self, core: Core) -> None:
         """Have judged what was asked, and wait for the disk if it is far behind."""
-        if core.grid.scheduler.unjudged:
-            self._judge_soon()
+        if core.grid.scheduler.unjudged and self.is_present(core):
+            self._judge.judge_soon(core)
         if core.journal.backlog > MOST_BACKLOG:
             self._room.clear()
             await self._room.wait()
@@ -489,7 +487,7 @@ class Service:
         if isinstance(message, m.Submit):
             requirements = message.description.get("requirements")
             if isinstance(requirements, str) and requirements:
-                await self.in_thread(self._judges, self._check_requirements, requirements)
+                await self._judge.check(requirements)
         elif isinstance(message, m.SubmitPilots):
             await self.in_thread(self._readers, self._check_stamps, list(message.pilots))
         elif isinstance(message, m.SendUser) and message.password:
@@ -526,43 +524,6 @@ class Service:
         if taken:
             raise AlreadyThere(f"there is a pilot {min(taken)} already")
 
-    def _check_requirements(self, text: str) -> None:
-        try:
-            self._matcher.check(text)
-        except MatcherRefused as error:
-            raise RequirementRefused(str(error)) from error
-        except MatcherUnavailable as error:
-            raise Unavailable(f"requirements cannot be judged now: {error}") from error
-
-    # --- requirements -----------------------------------------------------------------------------
-
-    def _judge_soon(self) -> None:
-        if not self._is_judging and self._core is not None and self._core.grid.scheduler.unjudged:
-            self._is_judging = True
-            self.spawn(self._judge(self._core))
-
-    async def _judge(self, core: Core) -> None:
-        """Ask the matcher what stands in the way of matches."""
-        try:
-            while core.grid.scheduler.unjudged and core is self._core:
-                pairs = list(core.grid.scheduler.unjudged)
-                text = pairs[0][0]
-                uids = [uid for expression, uid in pairs if expression == text]
-                uids = uids[:HOSTS_A_JUDGEMENT]
-                ads = [attributes_of(core.grid.known_hosts[uid]) for uid in uids]
-                verdicts = await self.in_thread(self._judges, self._verdicts, text, ads)
-                judged = {(text, uid): ok for uid, ok in zip(uids, verdicts, strict=True)}
-                core.change(partial(_judged, judged))
-        finally:
-            self._is_judging = False
-
-    def _verdicts(self, text: str, ads: list[dict[str, Any]]) -> list[bool]:
-        try:
-            return self._matcher.matches(text, ads)
-        except MatcherRefused as error:
-            logger.warning("Requirements %r match no host: %s", text[:200], error)
-            return [False] * len(ads)
-
 
 def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
@@ -571,8 +532,3 @@ def _resolve(future: asyncio.Future[None]) -> None:
 
 def _look_after(now: datetime, grid: Grid, out: Outcome) -> None:
     upkeep.look_after(grid, now, out)
-
-
-def _judged(judged: dict[tuple[str, str], bool], grid: Grid, out: Outcome) -> None:
-    grid.scheduler.judge(judged)
-    offer(grid, utc_now(), out)

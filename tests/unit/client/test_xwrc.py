@@ -125,7 +125,7 @@ def test_a_token_that_came_to_its_end_is_asked_for_again(
         ({"path.certfile": "xwrc"}, "xwrc holds no certificate in PEM"),
         ({"login": ""}, "login is missing"),
         ({"password": ""}, "password is missing"),
-        ({"dispatcher.servers": "http://a"}, "https://host:port, not 'http://a'"),
+        ({"dispatcher.servers": "http://a"}, r"tcp\+tls://host:port, not 'http://a'"),
         ({"client.loopdelay": "0"}, "answer_within must be more than nothing"),
         ({"LOGGERLEVEL": "loud"}, "LOGGERLEVEL must be one of debug, info, warn, error"),
         ({"loggin": "ann"}, "unknown key 'loggin' .* did you mean login"),

@@ -56,7 +56,9 @@ def test_the_port_is_the_servers_own(tmp_path: Path) -> None:
         *("https://[::1]:4325", "https://[::2]:4325"),
     )
     assert read(tmp_path, f"{text}port.https : 1\n").grid.addresses[0] == "https://a:1"
-    with pytest.raises(ConfigurationError, match=r"servers: .*https://host:port, not 'http://a'"):
+    with pytest.raises(
+        ConfigurationError, match=r"servers: .*tcp\+tls://host:port, not 'http://a'"
+    ):
         read(tmp_path, "dispatcher.servers : http://a")
 
 

@@ -74,7 +74,7 @@ def test_the_ports_of_the_manual_have_its_defaults_and_can_be_set(tmp_path):
     for key in ("port.http", "port.sunrpc"):
         [note] = read(tmp_path, f"{key} = 80").notes
         assert f"{key} has no effect" in note
-        assert (SAMPLE.parents[1] / "docs/decisions/0011-which-doors-there-are.md").exists()
+        assert (SAMPLE.parents[1] / "docs/decisions/0013-which-doors-there-are.md").exists()
 
 
 @pytest.mark.feature("XW-CFG-11")
