@@ -39,7 +39,6 @@ REASONS = {
     415: "The body is of another type.",
     416: "There is no such range.",
     422: "The content has another digest.",
-    429: "It was tried too often; Retry-After says for how long.",
     503: "The server cannot answer now; ask again later.",
     507: "The server's disk has no room.",
 }
