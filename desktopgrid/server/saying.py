@@ -26,7 +26,6 @@ LOGGERS = {
     "alembic": Module.DATABASE,
     "sqlalchemy": Module.DATABASE,
     "desktopgrid.server.listeners": Module.COMMUNICATION,
-    "desktopgrid.access": Module.COMMUNICATION,
     "aiohttp": Module.COMMUNICATION,
     "asyncio": Module.COMMUNICATION,
 }

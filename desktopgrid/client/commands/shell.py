@@ -144,8 +144,8 @@ def common_options() -> list[click.Parameter]:
             metavar="FILE",
             expose_value=False,
             callback=_set_identity,
-            help=f"Act as whom this identity file names; else ${profile.VARIABLE}, or what"
-            " `xw login` made.",
+            help=f"Act as whom this identity file, or a configuration such as ~/{profile.MANUALS},"
+            f" names; else ${profile.VARIABLE}, or what `xw login` made.",
         ),
         click.Option(
             ["--format"],

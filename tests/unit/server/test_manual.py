@@ -201,7 +201,7 @@ def test_only_the_modules_named_write_to_the_log(tmp_path):
         ("desktopgrid.server.journal", Module.DATABASE),
         ("sqlalchemy.engine", Module.DATABASE),
         ("desktopgrid.server.listeners", Module.COMMUNICATION),
-        ("desktopgrid.access", Module.COMMUNICATION),
+        ("aiohttp.server", Module.COMMUNICATION),
         ("desktopgrid.server.core", Module.TASKS),
         ("desktopgrid.server.journals", Module.TASKS),
         ("", Module.TASKS),
