@@ -4,6 +4,7 @@ PYTHON ?= python3
 RUN = $(PYTHON) -B setup/run.py
 REAL = --with htcondor --with htcondor-next --with python39 --with postgresql --with mariadb --with strace \
 	--with ganglia --with webalizer
+DISTRIBUTION = $(RUN) --as-caller python -B setup/distribution.py
 PACKAGES = desktopgrid pilot bridge cod condor jdl
 NODE = desktopgrid/model desktopgrid/wire desktopgrid/link pilot/node desktopgrid/client/runner.py
 # The commit at which the foundation was finished: what came later may not slow it down.
@@ -11,7 +12,7 @@ FOUNDATION = 0d38b91
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo test check check-format check-style check-types check-node check-map
-.PHONY: bench soak pool pool-stop features clean
+.PHONY: bench soak pool pool-stop features distrib package doc install uninstall clean
 
 help: ## this list
 	@echo "Glidebridge: make TARGET, where TARGET is one of"
@@ -59,5 +60,21 @@ pool-stop: ## stop that pool
 features: ## run all tests and write docs/features.md, the list of what they show
 	@$(RUN) $(REAL) --result docs/features.md pytest -m "not soak" -p tests.feature_report tests
 
-clean: ## remove the cache, which is all that make leaves on the host
+distrib: ## lay out what a server needs in build/glidebridge, compiled
+	@$(DISTRIBUTION) distrib
+
+package: distrib ## make archives of that and of the sources in build/
+	@$(DISTRIBUTION) package
+
+doc: ## make the documentation of the Python API in build/doc
+	@$(DISTRIBUTION) doc
+
+install: distrib ## install what a server needs in PREFIX
+	@$(if $(PREFIX),$(DISTRIBUTION) install "$(PREFIX)",echo "make install PREFIX=DIR"; exit 2)
+
+uninstall: ## remove what was installed in PREFIX
+	@$(if $(PREFIX),$(DISTRIBUTION) uninstall "$(PREFIX)",echo "make uninstall PREFIX=DIR"; exit 2)
+
+clean: ## remove build/ and the cache, which is all that make leaves; what is installed stays
+	@rm -rf build
 	@$(PYTHON) -B setup/cache.py --remove
