@@ -44,6 +44,7 @@ for command in (
     identity.token,
     insert.sendapp,
     insert.senddata,
+    insert.getdata,
     submit.submit,
     works.works,
     works.tasks,

@@ -14,18 +14,19 @@ import shutil
 import stat
 import struct
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 from urllib.parse import quote
 
 from desktopgrid.client.connection import OnBytes
 from desktopgrid.client.session import GridSession
 from desktopgrid.link.web import Web
-from desktopgrid.model.errors import BadRequest, LimitExceeded
+from desktopgrid.model.errors import AlreadyThere, BadRequest, LimitExceeded
 from desktopgrid.model.objects import ANY_PLATFORM, UID, Data, Output, Platform, Result, new_uid
 from desktopgrid.model.rights import PUBLIC
-from desktopgrid.model.uris import Place, located
+from desktopgrid.model.uris import Place, is_elsewhere, located
 from desktopgrid.wire import messages as m
 
 CHUNK = 1 << 20
@@ -250,6 +251,34 @@ def fetch(
             here += output.size
             written.append(path)
     return written
+
+
+def fetch_data(
+    session: GridSession,
+    data: Mapping[str, Any],
+    directory: Path,
+    *,
+    overrides: bool = False,
+    progress: OnBytes | None = None,
+) -> Path:
+    """Write the content of ``data``, a row of the list of datas, under its name into ``directory``:
+    from the server, or from where its URI says. Raises AlreadyThere.
+    """
+    path = place_of(str(data["name"]), directory)
+    if os.path.lexists(path) and not overrides:
+        raise AlreadyThere(f"{path} is there already; --override replaces it")
+    uri, sha256, size = str(data.get("uri", "")), str(data["sha256"]), int(data["size"])
+    report = progress or (lambda moved: None)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        _make_parents(path, directory)
+        if is_elsewhere(uri):
+            Web(reaches_private=True).fetch(uri, path, sha256, size, report)
+        else:
+            session.transfers.get(f"/v1/datas/{data['uid']}", path, sha256, size, report)
+    except OSError as error:
+        raise BadRequest(f"{path} cannot be written: {error.strerror}") from error
+    return path
 
 
 def place_of(name: str, directory: Path) -> Path:

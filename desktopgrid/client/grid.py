@@ -350,6 +350,22 @@ class Grid:
             progress=progress,
         )
 
+    def fetch_data(
+        self,
+        uid: UID,
+        directory: Path,
+        *,
+        overrides: bool = False,
+        progress: OnBytes | None = None,
+    ) -> Path:
+        """Write the content of a data under its name into ``directory``; where it is then."""
+        row = next(self.objects("datas", (uid,), 1), None)
+        if row is None:
+            raise UnknownObject.named("data", uid)
+        return files.fetch_data(
+            self.session, row, directory, overrides=overrides, progress=progress
+        )
+
     def send_uri(
         self,
         uri: str,

@@ -12,7 +12,7 @@ import pytest
 
 from desktopgrid.client.files import measure
 from desktopgrid.client.grid import Grid
-from desktopgrid.model.errors import AccessDenied, LimitExceeded, UnknownObject
+from desktopgrid.model.errors import AccessDenied, GridError, LimitExceeded, UnknownObject
 from desktopgrid.model.lifecycle import WorkStatus
 from desktopgrid.model.objects import ANY_PLATFORM, Description, new_uid
 from desktopgrid.wire import messages as m
@@ -162,6 +162,42 @@ def test_a_data_that_was_closed_after_the_submission_is_the_works_error(grid: Gr
     [result] = grid.wait([work], timeout=60)
     assert result.status is WorkStatus.ERROR
     assert f"data {data.uid} is private by now" in result.reason
+
+
+@pytest.mark.feature("XW-DM-3")
+def test_a_data_comes_back_as_it_was_sent(
+    grid: Grid, web: WebServer, xw: Xw, tmp_path: Path
+) -> None:
+    content = new_uid().encode() * 1000
+    here = grid.send_data(content, "here.bin")
+    there = grid.send_uri(web.page("/there.bin", content))
+    xw("getdata", f"xw://127.0.0.1/{here.uid}", there.uid, "-d", "got")
+    for name in ("here.bin", "there.bin"):
+        assert (tmp_path / "got" / name).read_bytes() == content
+    assert "--override" in xw("getdata", here.uid, "-d", "got", code=1).stderr
+    xw("getdata", here.uid, "-d", "got", "--override")
+    xw("rm", here.uid)
+    assert "no data" in xw("getdata", here.uid, code=1).stderr
+    evil = grid.send_data(content, "../evil")
+    assert "would not lie in" in xw("getdata", evil.uid, "-d", "got", code=1).stderr
+    assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.feature("XW-DM-3")
+def test_a_damaged_upload_is_refused_and_nothing_of_it_is_kept(
+    server: ServerUnderTest, grid: Grid
+) -> None:
+    content = new_uid().encode() * 1000
+    asked = m.SendData(new_uid(), "damaged", *measure(content))
+    grid.session.ask(asked)
+    path = f"/v1/datas/{asked.uid}"
+    with pytest.raises(GridError, match="SHA-256"):
+        grid.session.transfers.put(path, content[:-1] + b"!", asked.sha256, asked.size)
+    with pytest.raises(UnknownObject):
+        grid.session.transfers.read(path, 1 << 20)
+    assert not list((server.home.datas / "partial").glob(f"*{asked.uid}*"))
+    grid.session.transfers.put(path, content, asked.sha256, asked.size)
+    assert grid.session.transfers.read(path, 1 << 20) == content
 
 
 @pytest.mark.feature("XW-DM-3")

@@ -16,6 +16,7 @@ from desktopgrid.client.replies import rights_of
 from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.modes import mode
 from desktopgrid.model.objects import Platform
+from desktopgrid.model.uris import is_uri, located
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -147,6 +148,28 @@ def senddata(
     record = {"uid": data.uid, "name": data.name, "sha256": data.sha256, "size": data.size}
     shell.output.result(data.uid, record)
     shell.output.say(f"Next: xw submit APPLICATION --input {data.name}={data.uid}")
+
+
+@click.command(cls=Command)
+@NAMES
+@click.option(
+    "-d",
+    "--directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(),
+    help="Where to write them, under their names. Here unless given.",
+)
+@click.option("--override", is_flag=True, help="Replace files that are there.")
+@pass_shell
+def getdata(shell: Shell, names: tuple[str, ...], directory: Path, override: bool) -> None:
+    """Fetch the contents of datas, wherever they are; size and digest are checked."""
+    rows = []
+    for uid in shell.names(names):
+        uid = located(uid).uid if is_uri(uid) else uid
+        with Progress(uid, 0, scale=in_mib) as progress:
+            path = shell.grid.fetch_data(uid, directory, overrides=override, progress=progress.show)
+        rows.append({"uid": uid, "file": str(path)})
+    shell.output.rows("data", rows, ("uid", "file"))
 
 
 @click.command(cls=Command)
