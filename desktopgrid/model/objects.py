@@ -63,6 +63,11 @@ class User:
     is_deleted: bool = False
     subjects: tuple[str, ...] = ()
 
+    @property
+    def is_certified(self) -> bool:
+        """Whether a CA has certified who he is: he is known by a name in certificates."""
+        return any(not subject.startswith("https://") for subject in self.subjects)
+
 
 @dataclass(frozen=True)
 class Credential:
@@ -317,7 +322,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Site:
-    """A place that accepts pilots, and how many of ours it may have."""
+    """A place that accepts pilots, how many of ours it may have, and whose works they may run."""
 
     name: str
     computing_element: str
@@ -325,6 +330,7 @@ class Site:
     max_idle: int = 5
     max_an_hour: int = 100
     vo: str = ""
+    certified_users_only: bool = False
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ class SiteConfig:
     max_idle: int = 5
     max_an_hour: int = 100
     vo: str = ""
+    certified_users_only: bool = False
 
     schedd: str = ""
     pool: str = ""
@@ -65,6 +66,7 @@ class SiteConfig:
             self.max_idle,
             self.max_an_hour,
             self.vo,
+            self.certified_users_only,
         )
 
 

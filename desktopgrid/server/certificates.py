@@ -135,6 +135,8 @@ def _path(sent: Sequence[x509.Certificate], trust: Trust, now: datetime) -> list
         found = context.get_verified_chain()
     except crypto.X509StoreContextError as error:
         raise ChainRefused(f"{_shown(error.certificate.to_cryptography())}: {error}") from None
+    except crypto.Error as error:
+        raise ChainRefused(f"the chain cannot be read: {error}") from None
     return [each.to_cryptography() for each in found]
 
 
@@ -152,12 +154,20 @@ def _refuse_old_proxy(certificate: x509.Certificate) -> None:
         )
 
 
+def public_key(certificate: x509.Certificate) -> CertificatePublicKeyTypes:
+    """Its key; raises ChainRefused where that is of no kind that we know."""
+    try:
+        return certificate.public_key()
+    except (UnsupportedAlgorithm, ValueError, TypeError) as error:
+        raise ChainRefused(f"{_shown(certificate)} has a key that we do not know") from error
+
+
 def _check_strength(certificate: x509.Certificate) -> None:
+    key = public_key(certificate)
     try:
         algorithm = certificate.signature_hash_algorithm
-        key = certificate.public_key()
-    except (UnsupportedAlgorithm, ValueError) as error:
-        raise ChainRefused(f"{_shown(certificate)} has a key that we do not know") from error
+    except UnsupportedAlgorithm as error:
+        raise ChainRefused(f"{_shown(certificate)} is signed in an unknown way") from error
     # None: the algorithm has its own, as that of Ed25519.
     if algorithm is not None and not isinstance(algorithm, HASHES):
         raise ChainRefused(f"{_shown(certificate)} is signed over {algorithm.name}")

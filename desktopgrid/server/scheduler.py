@@ -193,12 +193,15 @@ class HostState:
         "session",
         "suspicions",
         "tasks",
+        "wants_certified",
         "who",
         "works_done",
     )
 
     def __init__(self, host: Host, who: Who, session: str | None, lease_ends_at: datetime) -> None:
         self.host, self.who, self.session, self.lease_ends_at = host, who, session, lease_ends_at
+        self.wants_certified = False
+        """Whether its site lets it run works of certified users only."""
         self.credential = ""
         """The token, or the stamp, by which its worker said hello."""
         self.tasks: dict[str, Task] = {}
@@ -423,6 +426,8 @@ class Scheduler:
         host, facts = state.host, state.host.facts
         if not may_run(state.who, owner.uid, owner.group, demand.rights):
             yield "its worker may not run works of this user with these access rights"
+        if state.wants_certified and not owner.is_certified:
+            yield "its site takes works of users with a certificate only"
         if demand.expected_host is not None and demand.expected_host != host.uid:
             yield "the work is pinned to another host"
         application = self.applications.get(demand.application)

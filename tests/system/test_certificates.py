@@ -15,6 +15,8 @@ import pytest
 
 from desktopgrid.client.certificates import Proof
 from desktopgrid.client.grid import Grid
+from desktopgrid.link.address import ServerName
+from desktopgrid.link.https import HTTPS
 from desktopgrid.link.identity import Identity
 from desktopgrid.link.transfer import login_by_certificate
 from desktopgrid.model.errors import AccessDenied, GridError, NotAuthenticated
@@ -226,6 +228,27 @@ def test_a_signature_is_good_once_and_for_one_server(
         )
     with pytest.raises(GridError):
         login_by_certificate((server.address,), ca, proof.chain + ann.key_pem, proof.sign)
+
+
+def test_a_login_may_come_in_pieces(server: ServerUnderTest, ann: Holder, tmp_path: Path) -> None:
+    """A chain is longer than what a network passes on at once."""
+    proof = Proof.read(write_proxy(tmp_path / "proxy", ann), None)
+    ca = server.identity().ca
+    connection = HTTPS(ServerName.parse(server.address), ca, None, 30)
+    connection.request("POST", "/v1/login/nonce", body=b"{}")
+    nonce = json.loads(connection.getresponse().read())["nonce"]
+    assert connection.sock is not None
+    message = certificate_message(nonce, connection.sock.getpeercert(True) or b"", proof.chain)
+    asked = {"chain": proof.chain, "nonce": nonce, "signature": proof.sign(message)}
+    body = json.dumps(asked).encode()
+    connection.putrequest("POST", "/v1/login/certificate")
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders()
+    for start in range(0, len(body), 100):
+        connection.send(body[start : start + 100])
+    response = connection.getresponse()
+    assert (response.status, json.loads(response.read())["user"]) == (200, "ann")
+    connection.close()
 
 
 def test_a_private_key_that_was_sent_is_not_written_down(

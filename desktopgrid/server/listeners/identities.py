@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from desktopgrid.model.errors import BadRequest, NotAuthenticated, Unavailable
-from desktopgrid.server.certificates import Trust, is_signed, verify
+from desktopgrid.server.certificates import Trust, is_signed, public_key, verify
 from desktopgrid.server.config import IssuerSection
 from desktopgrid.server.issuers import Claims, Issuer, issuer_of
 from desktopgrid.server.listeners.clock import utc_now
@@ -140,7 +140,7 @@ class Identities:
 
 def _prove(trusted: TrustedDirectory, chain: str, signed: bytes, message: bytes) -> Proved:
     certificates = certificates_in(chain)
-    if not is_signed(certificates[0].public_key(), signed, message):
+    if not is_signed(public_key(certificates[0]), signed, message):
         raise NotAuthenticated("who sent the certificate has not signed by its key")
     return verify(certificates, trusted.read(), utc_now())
 

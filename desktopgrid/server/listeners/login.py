@@ -159,9 +159,11 @@ Body = TypeVar("Body", Login, CertificateLogin, TokenLogin)
 
 async def _body(request: web.Request, kind: type[Body], longest: int) -> Body:
     """The body of a login; raises BadRequest."""
-    content = await request.content.read(longest + 1)
-    if len(content) > longest:
-        raise BadRequest(f"a login has at most {longest} bytes")
+    content = bytearray()
+    async for part in request.content.iter_any():
+        content += part
+        if len(content) > longest:
+            raise BadRequest(f"a login has at most {longest} bytes")
     try:
         asked = msgspec.json.decode(content, type=kind)
     except msgspec.MsgspecError as error:

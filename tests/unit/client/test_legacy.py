@@ -230,6 +230,20 @@ def test_a_password_may_stand_in_the_line_with_a_warning(
     assert ("seen by everybody" in capsys.readouterr().err) is (way == "clear")
 
 
+@pytest.mark.feature("XW-UM-2")
+@pytest.mark.parametrize("option", ["--xwcert", "-xwcert"])
+def test_a_users_certificate_goes_along_without_its_key(
+    option: str, run: Run, fake: FakeGrid, tmp_path: Path
+) -> None:
+    public = "-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----\n"
+    key = "-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n"
+    (tmp_path / "cert").write_text(public + key)
+    words = ("xwsenduser", "ann", "correct horse", "ann@lab", "standard", option, "cert")
+    assert run(*words) == 0
+    asked = [request for request in fake.requests if isinstance(request, m.SendUser)][-1]
+    assert (asked.login, asked.password, asked.subjects) == ("ann", "correct horse", (public,))
+
+
 @pytest.mark.feature("XW-MC-1", "XW-CLI-4")
 def test_a_macro_file_runs_line_by_line(
     run: Run, fake: FakeGrid, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -40,6 +41,37 @@ def grid() -> GridUnderTest:
 def submit(grid: GridUnderTest, *stamps: str, login: str = "ada", **fields: Any) -> Any:
     asked = {stamp: verifier_of(SECRET) for stamp in stamps}
     return grid.ask(m.SubmitPilots("lal", asked, **fields), login)
+
+
+@pytest.mark.feature("XW-SEC-7")
+def test_a_site_may_take_works_of_certified_users_only(grid: GridUnderTest) -> None:
+    grid.grid.sites = {"lal": replace(grid.grid.sites["lal"], certified_users_only=True)}
+    submit(grid, "p1")
+    said = hello("p1")
+    who = pilots.authenticate(grid.grid, said, NONCE, grid.now, grid.out)
+    hosts.host_arrived(grid.grid, who, said, False, grid.now, grid.out)
+    [work] = grid.submit()
+    assert grid.status(work) == "WAITING"
+    sentences = " ".join(grid.ask(m.Why(work))["sentences"])
+    assert "users with a certificate only" in sentences
+    token_of_an_issuer = "https://iam.example.org/#alice"
+    grid.ask(m.ChangeUser("alice", add_subjects=(token_of_an_issuer,)), "admin")
+    assert grid.status(work) == "WAITING", "what an issuer says is no certificate"
+    grid.ask(m.ChangeUser("alice", add_subjects=("/DC=org/CN=Alice",)), "admin")
+    assert grid.status(work) == "PENDING"
+    grid.ask(m.ChangeUser("alice", remove_subjects=("/DC=org/CN=Alice",)), "admin")
+    [later] = grid.submit()
+    assert grid.status(later) == "WAITING"
+
+
+@pytest.mark.feature("XW-SEC-7")
+def test_another_site_takes_works_of_all(grid: GridUnderTest) -> None:
+    submit(grid, "p1")
+    said = hello("p1")
+    who = pilots.authenticate(grid.grid, said, NONCE, grid.now, grid.out)
+    hosts.host_arrived(grid.grid, who, said, False, grid.now, grid.out)
+    [work] = grid.submit()
+    assert grid.status(work) == "PENDING"
 
 
 def report(grid: GridUnderTest, stamp: str, login: str = "ada", **said: str) -> Pilot:
