@@ -64,6 +64,7 @@ class Look:
 
 def look(grid: Grid, now: datetime) -> Look:
     """``grid`` as it is now."""
+    heard_now = now + grid.policy.lease  # when the lease of a host ends that is heard now
     return Look(
         grid.incarnation,
         open_works(grid),
@@ -77,7 +78,7 @@ def look(grid: Grid, now: datetime) -> Look:
                 len(state.tasks),
                 state.load,
                 state.free_disk_mib,
-                max(0.0, (now - state.lease_ends_at + grid.policy.lease).total_seconds()),
+                (heard_now - state.lease_ends_at).total_seconds(),
             )
             for state in grid.scheduler.hosts.values()
         ),

@@ -118,7 +118,7 @@ def _lines(
         )
         for metric in machine.metrics:
             yield (
-                f'<METRIC NAME="{metric.name}" VAL={_quoted(_text(metric.value))}'
+                f'<METRIC NAME="{metric.name}" VAL={_text(metric.value)}'
                 f' TYPE="{metric.type}" UNITS="{metric.units}" TN="{silent}" TMAX="60"'
                 f' DMAX="0" SLOPE="{metric.slope}" SOURCE="gmond"><EXTRA_DATA>'
                 f'<EXTRA_ELEMENT NAME="GROUP" VAL="{metric.group}"/></EXTRA_DATA></METRIC>\n'
@@ -128,7 +128,9 @@ def _lines(
 
 
 def _text(value: float | str) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    if isinstance(value, str):
+        return _quoted(value)
+    return f'"{value:.3f}"' if isinstance(value, float) else f'"{value}"'
 
 
 def _quoted(text: str) -> str:

@@ -273,10 +273,11 @@ def test_only_who_may_watch_reads_metrics(tmp_path):
 
 
 def test_a_server_whose_database_takes_nothing_is_alive_and_not_ready(server):
+    client = server.client()
     ours = sqlite3.connect(server.home.database, timeout=30, isolation_level=None)
     ours.execute("CREATE TRIGGER full BEFORE INSERT ON bags BEGIN SELECT RAISE(FAIL, 'x'); END")
     ours.execute("CREATE TRIGGER lost BEFORE UPDATE ON shards BEGIN SELECT RAISE(FAIL, 'y'); END")
-    server.client().session.post(m.SendGroup("bag", "group", "tuesday"))
+    client.session.post(m.SendGroup("bag", "group", "tuesday"))
 
     def reason() -> str:
         status, text = get(server, "/v1/ready")
