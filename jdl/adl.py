@@ -249,9 +249,8 @@ def _resources(job: Job) -> list[Tree]:
     if job.os:
         if job.os not in _SYSTEM_NAMES:
             raise Unsayable(NAME, "os", f"{job.os!r} is none of {', '.join(_SYSTEM_NAMES)}")
-        # A name is required, and only names of distributions are defined: the family says it.
-        family = _SYSTEM_NAMES[job.os]
-        written.append(element("OperatingSystem", _texts(("Name", family), ("Family", family))))
+        # A name is required. With a family beside it ARC would look for "linux-linux".
+        written.append(element("OperatingSystem", _texts(("Name", _SYSTEM_NAMES[job.os]))))
     if job.cpu:
         if job.cpu not in _CPU_NAMES:
             raise Unsayable(NAME, "cpu", f"{job.cpu!r} is none of {', '.join(_CPU_NAMES)}")

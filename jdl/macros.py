@@ -43,17 +43,19 @@ class Macros:
         name, default = match[1].lower(), match[2]
         if name == "dollar":
             return _DOLLAR
-        if name in self.variables:
-            return self.variables[name]
-        if name in _NUMBERS:
+        if name in _NUMBERS and name not in self.variables:
             number = _NUMBERS[name]
             text = f"it has no number before the job is submitted; {number} stands for it"
             self.notes[f"$({match[1]})"] = text
             return number
-        if name in self.commands:
-            return self.commands[name].value
-        if default is not None:
+        value = self.variables.get(name)
+        if value is None and name in self.commands:
+            value = self.commands[name].value
+        # A macro that is there and empty has its default as well.
+        if default is not None and not value:
             return default[1:]
+        if value is not None:
+            return value
         self.notes[f"$({match[1]})"] = f"it is defined nowhere, and empty in {said.name}"
         return ""
 

@@ -106,24 +106,25 @@ def _slice_of(text: str, line: Line) -> slice:
         raise BadDescription(f"[{text}] is no slice such as [0:10:2]", "queue", line.number)
     numbers = [int(part) if part else None for part in parts]
     if len(numbers) == 1:
-        first = numbers[0]
-        return slice(None) if first is None else slice(first, first + 1 or None)
+        return slice(numbers[0], None)  # HTCondor takes it for the first, not for the only one
     if len(numbers) == 3 and numbers[2] == 0:
         raise BadDescription(f"[{text}] has step 0", "queue", line.number)
     return slice(*numbers)
 
 
 def variables_of(
-    queue: Queue, commands: Mapping[str, Said[str]], beside: Beside
+    queue: Queue, commands: Mapping[str, Said[str]], beside: Beside, first: int
 ) -> Iterator[dict[str, str]]:
-    """The variables of each job of one statement."""
+    """The variables of each job of one statement, of which the ``first`` has that number in the
+    file: ``$(Process)`` runs on from statement to statement.
+    """
     count_text = replaced(Said("queue", queue.count, queue.line), commands, {})
     count = whole(Said("queue", count_text, queue.line))
     rows = _rows(queue, commands, beside)
     if count * len(rows) > MOST_JOBS:
         raise BadDescription(f"it makes more than {MOST_JOBS} jobs", "queue", queue.line)
-    process = 0
-    for index, row in enumerate(rows):
+    process = first
+    for index, row in rows:
         for step in range(count):
             yield {
                 **row,
@@ -136,9 +137,12 @@ def variables_of(
             process += 1
 
 
-def _rows(queue: Queue, commands: Mapping[str, Said[str]], beside: Beside) -> list[dict[str, str]]:
+def _rows(
+    queue: Queue, commands: Mapping[str, Said[str]], beside: Beside
+) -> list[tuple[int, dict[str, str]]]:
+    """The variables of each item that is chosen, and its number in the whole list."""
     if not queue.word:
-        return [{}]
+        return [(0, {})]
     names = tuple(name.lower() for name in queue.variables) or ("item",)
     items = replaced(Said("queue", queue.items, queue.line), commands, {})
     texts: list[str]
@@ -154,13 +158,13 @@ def _rows(queue: Queue, commands: Mapping[str, Said[str]], beside: Beside) -> li
             kind = texts.pop(0).lower()
         texts = [found for pattern in texts for found in beside.matching(pattern, kind)]
     rows = []
-    for text in texts[queue.selected]:
+    for index, text in list(enumerate(texts))[queue.selected]:
         if len(names) == 1:
-            rows.append({names[0]: text})
+            rows.append((index, {names[0]: text}))
             continue
         separator = r"\s*,\s*" if "," in text else r"\s+"
         parts = re.split(separator, text, maxsplit=len(names) - 1)
-        rows.append(dict(zip(names, [*parts, *[""] * len(names)], strict=False)))
+        rows.append((index, dict(zip(names, [*parts, *[""] * len(names)], strict=False))))
     return rows
 
 
@@ -171,5 +175,5 @@ def _list_of(queue: Queue, name: str, beside: Beside) -> list[str]:
         lines = beside.lines_of(name)
     except BadDescription as error:
         raise BadDescription(error.reason, "queue", queue.line) from None
-    stripped = (line.strip() for line in lines)
-    return list(islice((line for line in stripped if line and line[0] != "#"), MOST_JOBS + 1))
+    # HTCondor takes each line for an item, one that is empty or looks like a comment too.
+    return [line.strip() for line in islice(lines, MOST_JOBS + 1)]

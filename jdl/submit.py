@@ -95,7 +95,7 @@ def read(text: str, beside: Beside | None = None) -> Read:
         position += 1
         if match := re.match(r"queue\b(?!\s*=)(.*)", line.text, re.DOTALL | re.IGNORECASE):
             queue, position = queue_of(match[1], line, lines, position)
-            for variables in variables_of(queue, commands, beside or Nothing()):
+            for variables in variables_of(queue, commands, beside or Nothing(), len(jobs)):
                 if len(jobs) == MOST_JOBS:
                     raise BadDescription(
                         f"it makes more than {MOST_JOBS} jobs", "queue", line.number

@@ -4,6 +4,7 @@ parser and the schemas of JSDL.
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import replace
 from importlib import import_module
@@ -12,10 +13,13 @@ from pathlib import Path
 import classad2
 import htcondor2
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
 
+from jdl.errors import Unsayable
 from jdl.job import DEFAULTS, File, Job
 from jdl.languages import EXTENSIONS, LANGUAGES, absolute, read_file
 from jdl.pilot import pilot_job
+from tests.unit.jdl.test_round_trips import jobs, sayable
 
 # The schemas of JSDL are their publisher's: who has them names the directory. Descriptions that
 # were taken by real grids may lie beside them.
@@ -89,6 +93,7 @@ def test_htcondor_takes_what_is_written_as_a_submit_file() -> None:
     assert submit.expand("request_cpus") == "2"
 
 
+@functools.cache
 def schema() -> object:
     """JSDL and its POSIX extension, checked together: alone the first lets the second pass."""
     xmlschema = pytest.importorskip("xmlschema")
@@ -105,6 +110,17 @@ def test_the_schemas_take_what_is_written_as_jsdl() -> None:
     judge = schema()
     judge.validate(LANGUAGES["jsdl"].write([FULL]))  # type: ignore[attr-defined]
     judge.validate((TEMPLATES / "pilot.jsdl").read_text())  # type: ignore[attr-defined]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(job=jobs())
+def test_the_schemas_take_any_job(job: Job) -> None:
+    judge = schema()
+    try:
+        text = LANGUAGES["jsdl"].write([sayable("jsdl", job)])
+    except Unsayable:
+        assume(False)
+    judge.validate(text)  # type: ignore[attr-defined]
 
 
 def test_the_schemas_would_see_a_mistake() -> None:

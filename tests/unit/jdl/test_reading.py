@@ -407,15 +407,16 @@ def test_requests_of_several_jobs() -> None:
         pytest.param("queue $(N)", ["0", "1"], id="a count by a macro"),
         pytest.param("queue Item in (x y, z)", ["x0", "y1", "z2"], id="in"),
         pytest.param("queue in [1:] (x y, z)", ["y0", "z1"], id="a slice"),
+        pytest.param("queue in [1] (x y, z)", ["y0", "z1"], id="a slice of one number"),
         pytest.param("queue 2 Item in (x y)", ["x0", "x1", "y2", "y3"], id="a count of each"),
         pytest.param("queue Item,B from (\nx, 1 1\ny 2\n)", ["x1 10", "y21"], id="from a list"),
         pytest.param("queue Item from list.txt", ["p q0", "r1"], id="from a file"),
         pytest.param("queue Item matching files *.dat", ["1.dat0", "2.dat1"], id="matching"),
-        pytest.param("queue\nB = !\nqueue 2", ["0", "!0", "!1"], id="again, with what changed"),
+        pytest.param("queue\nB = !\nqueue 2", ["0", "!1", "!2"], id="again, with what changed"),
     ],
 )
 def test_queue(tmp_path: Path, queue: str, arguments: list[str]) -> None:
-    (tmp_path / "list.txt").write_text("p q\n# no\n\nr\n")
+    (tmp_path / "list.txt").write_text("p q\nr\n")
     for name in ("2.dat", "1.dat", "3.txt"):
         (tmp_path / name).touch()
     text = f"executable = a\nN = 2\narguments = \"'$(Item:)$(B:)$(Process)'\"\n{queue}\n"
