@@ -5,6 +5,8 @@ RUN = $(PYTHON) -B setup/run.py
 REAL = --with htcondor --with htcondor-next --with python39 --with postgresql --with mariadb --with strace \
 	--with ganglia --with webalizer
 DISTRIBUTION = $(RUN) --as-caller python -B setup/distribution.py
+# Files of tests run side by side: they wait more than they compute.
+PYTEST = pytest -n 3 --dist loadfile
 PACKAGES = desktopgrid pilot bridge cod condor jdl
 NODE = desktopgrid/model desktopgrid/wire desktopgrid/link pilot/node desktopgrid/client/runner.py
 # The commit at which the foundation was finished: what came later may not slow it down.
@@ -25,7 +27,7 @@ demo: ## render a picture on a desktop worker and two pilots in a real HTCondor 
 	@$(RUN) --with htcondor --result demo/fractal.png python demo/run.py
 
 test: ## run all tests but the long ones
-	@$(RUN) $(REAL) pytest -m "not soak" tests
+	@$(RUN) $(REAL) $(PYTEST) -m "not soak" tests
 
 check: check-format check-style check-types check-node check-map ## check the source: format, style, types, imports
 
@@ -58,7 +60,7 @@ pool-stop: ## stop that pool
 	@$(RUN) --as-caller --with htcondor python setup/pool.py stop
 
 features: ## run all tests and write docs/features.md, the list of what they show
-	@$(RUN) $(REAL) --result docs/features.md pytest -m "not soak" -p tests.feature_report tests
+	@$(RUN) $(REAL) --result docs/features.md $(PYTEST) -m "not soak" -p tests.feature_report tests
 
 distrib: ## lay out what a server needs in build/glidebridge, compiled
 	@$(DISTRIBUTION) distrib

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.databases import any_database, mariadb_url, postgresql_url
-from tests.feature_report import features_of
+from tests.feature_report import FEATURES, features_of
 from tests.pools import condor_pool, htcondor_prefix, newest_condor_pool
 from tests.real import ganglia, python39, strace, webalizer
 
@@ -22,5 +22,7 @@ __all__ = [
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """`pytest -k XW_AR_17` finds the tests that pin XW-AR-17."""
-    item.extra_keyword_matches.update(name.replace("-", "_") for name in features_of(item))
+    """`pytest -k XW_AR_17` finds the tests that pin XW-AR-17, and their reports say so."""
+    features = sorted(features_of(item))
+    item.extra_keyword_matches.update(name.replace("-", "_") for name in features)
+    item.user_properties.append((FEATURES, features))

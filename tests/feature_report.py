@@ -21,6 +21,8 @@ SENTENCES = ROOT / "tests/data/features.tsv"
 DECISIONS = ROOT / "docs/decisions"
 REPORT = ROOT / "docs/features.md"
 
+FEATURES = "features"
+"""The property of a test's report that names what it pins."""
 IN_A_NAME = re.compile(r"(?<![a-z0-9])(XW|COD|JM|QB)[-_](?:([A-Z]+)[-_])?(\d+)(?![a-z0-9])", re.I)
 
 HEAD = """\
@@ -110,13 +112,10 @@ class FeatureReport:
     def __init__(self) -> None:
         self.tests: dict[str, set[str]] = defaultdict(set)
         self.outcomes: dict[str, set[str]] = defaultdict(set)
-        self.features: dict[str, set[str]] = {}
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        self.features = {item.nodeid: features_of(item) for item in items}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        for feature in self.features.get(report.nodeid, ()):
+        # by a property, for tests may have run in another process
+        for feature in dict(report.user_properties).get(FEATURES, ()):
             # a test that passed ran its call; one that did not may have ended before or after
             if report.when == "call" or not report.passed:
                 self.outcomes[feature].add(report.outcome)
@@ -152,4 +151,5 @@ class FeatureReport:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(FeatureReport(), "feature report")
+    if not hasattr(config, "workerinput"):  # whose reports come to the process that started it
+        config.pluginmanager.register(FeatureReport(), "feature report")
