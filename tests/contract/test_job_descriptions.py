@@ -1,5 +1,5 @@
-"""Job descriptions before those who will read them: HTCondor's condor_submit, and the parser of
-ARC's clients and A-REX. What they make of a text is what we make of it.
+"""Job descriptions before those who will read them: HTCondor's condor_submit, the parser of
+ARC's clients and A-REX, and that of Globus. What they make of a text is what we make of it.
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -280,3 +281,53 @@ def test_we_read_what_arc_reads(text: str, tmp_path: Path) -> None:
     assert theirs["times"] == [unsaid.wall_time, unsaid.cpu_time]
     assert theirs["name"] == job.name
     assert max(1, theirs["slots"][0]) == job.cores
+
+
+GLOBUS = """
+import ctypes, json, sys
+library = ctypes.CDLL("libglobus_rsl.so.2")
+texts = ctypes.POINTER(ctypes.c_char_p)
+library.globus_rsl_parse.restype = ctypes.c_void_p
+library.globus_rsl_parse.argtypes = [ctypes.c_char_p]
+library.globus_rsl_param_get.argtypes = [
+    ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(texts)
+]
+parsed = library.globus_rsl_parse(open(sys.argv[1], "rb").read())
+assert parsed, "no RSL"
+found = {}
+for name, kind in (("arguments", 2), ("environment", 3), ("stdout", 1), ("maxwalltime", 1)):
+    values, n = texts(), 0
+    assert library.globus_rsl_param_get(parsed, kind, name.encode(), ctypes.byref(values)) == 0
+    found[name] = []
+    while values and values[n] is not None:
+        found[name].append(values[n].decode())
+        n += 1
+print(json.dumps(found))
+"""
+
+
+def test_globus_reads_what_was_written(tmp_path: Path) -> None:
+    named = os.environ.get("GLIDEBRIDGE_GLOBUS")
+    if not named:
+        pytest.skip("Globus' library is not here: GLIDEBRIDGE_GLOBUS does not name it")
+    # A comment's beginning is written as two texts, which only evaluating puts together.
+    texts = [*(text for text in NASTY if "(*" not in text), "two\nlines", "", "a\tb"]
+    variables = tuple((f"V{n}", text) for n, text in enumerate(texts))
+    job = Job("/bin/echo", tuple(texts), variables, stdout="std.out", wall_time=61)
+    path = tmp_path / "a.rsl"
+    path.write_text(LANGUAGES["rsl"].write([job]))
+    libraries = {str(each.parent) for each in Path(named).glob("lib/**/libglobus_rsl.so*")}
+    done = subprocess.run(
+        [sys.executable, "-c", GLOBUS, path],
+        env={"LD_LIBRARY_PATH": ":".join(libraries), "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "arguments": texts,
+        "environment": [text for pair in variables for text in pair],
+        "stdout": ["std.out"],
+        "maxwalltime": ["2"],
+    }

@@ -65,7 +65,7 @@ class Described:
         path = self.path.parent / place
         if not path.is_file():
             raise BadRequest(f"{self.path}: there is no file {path}")
-        return str(path)
+        return str(path.absolute())  # `-` would be standard input
 
     def check_files(self) -> None:
         """Raise BadRequest for a file that is not there, before anything is sent."""
