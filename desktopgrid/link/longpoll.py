@@ -53,6 +53,12 @@ class LongPoll:
         self._waker = Waker()
         self._is_aborted = False
         self._early: list[bytes] = []
+        self.pause = 0.0
+        """Seconds to wait after an answer before it asks again, where a datagram wakes it; 0: it
+        asks at once, and the server lets it wait.
+        """
+        self._answered_at = 0.0
+        self._is_called = False
         self.heard_at = time.monotonic()
         """When the last answer came."""
 
@@ -98,8 +104,12 @@ class LongPoll:
         if self._outbox and len(self._asked) < 2:
             self._ask(self._outbox.popleft())
             return []
-        if not self._asked:
+        left = self._answered_at + self.pause - time.monotonic()
+        if not self._asked and (left <= 0 or self._is_called):
+            self._is_called = False
             self._ask(b"")
+        elif not self._asked:
+            timeout = left if timeout is None else min(left, timeout)
         return self._answers(timeout)
 
     def ping(self) -> None:
@@ -110,6 +120,11 @@ class LongPoll:
     def wake(self) -> None:
         """End ``receive``."""
         self._waker.wake()
+
+    def call(self) -> None:
+        """The server has something to say: ask it without a pause."""
+        self._is_called = True
+        self.wake()
 
     def close(self) -> None:
         """Close both connections; the server notices that nobody asks any more."""
@@ -131,7 +146,7 @@ class LongPoll:
             f"Host: {self._server.authority}",
             "Content-Type: application/json",
             f"Content-Length: {len(frame)}",
-            f"Glidebridge-Wait: {WAIT}",
+            f"Glidebridge-Wait: {0 if self.pause else WAIT}",
         ]
         if self._name:
             self._turn += 1
@@ -189,7 +204,9 @@ class LongPoll:
             error = from_status(answer.head.status, code, reason)
             raise ConnectionLost(f"the server ended the link: {error}") from error
         self._name = self._name or answer.head.headers.get(NAME.lower(), "")
-        self.heard_at = time.monotonic()
+        self.heard_at = self._answered_at = time.monotonic()
+        # There may be more where this came from; an acknowledgement alone is the last.
+        self._is_called = self._is_called or b"," in answer.body
         return [answer.body] if answer.body else []
 
 

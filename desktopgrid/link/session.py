@@ -25,12 +25,15 @@ from typing import Any, Callable
 from desktopgrid.link.address import ServerName
 from desktopgrid.link.backoff import Backoff
 from desktopgrid.link.connection import Connection
+from desktopgrid.link.datagrams import Datagrams
 from desktopgrid.link.errors import ConnectionLost, ForeignServer, RefusedByServer
 from desktopgrid.link.handshake import Dialler, refusal_in
 from desktopgrid.link.identity import Identity
+from desktopgrid.link.longpoll import LongPoll
 from desktopgrid.link.transfer import Transfers
 from desktopgrid.model.errors import GridError, RemoteProtocolError, Unavailable
 from desktopgrid.wire.codec import STDLIB, frame_of
+from desktopgrid.wire.datagram import Key
 from desktopgrid.wire.exchange import CLIENT, SERVER, WORKER, Exchange
 from desktopgrid.wire.messages import Alive, Bye, Message, Welcome
 
@@ -73,7 +76,9 @@ class Link:
     anything else is heard on a new connection, ``on_down(reason)`` when an open one is lost,
     ``on_end(error)`` when the link gives up for good: the server refused us, or ``keeps_trying`` is
     false and no server could be reached. ``hello()`` gives further fields of Hello for each
-    handshake. ``proxy``: the configuration's word, which goes before the environment's.
+    handshake. ``proxy``: the configuration's word, which goes before the environment's. With
+    ``datagrams``, a server that takes them hears that we live also while the connection is down,
+    and one that is polled wakes us.
     """
 
     def __init__(
@@ -90,6 +95,7 @@ class Link:
         keeps_trying: bool = True,
         proxy: str | None = None,
         backoff: Backoff = Backoff(),  # noqa: B008 (a frozen value)
+        datagrams: bool = False,
     ) -> None:
         self.identity = identity
         self.session = session or secrets.token_hex(16)
@@ -97,6 +103,8 @@ class Link:
         self._on_message, self._on_open = on_message, on_open
         self._on_down, self._on_end = on_down, on_end
         self._backoff = backoff
+        self._wants_datagrams = datagrams
+        self._datagrams: Datagrams | None = None
         role = CLIENT if identity.kind == "client" else WORKER
         self._exchange = Exchange(role, SERVER, STDLIB)
         self._dialler = Dialler(hello, software, proxy, os.environ)
@@ -209,6 +217,9 @@ class Link:
     def alive(self, message: Alive) -> None:
         """Say ``message`` outside the numbering; it is dropped when the link is down."""
         encoded = STDLIB.encode(message, 0)
+        datagrams = self._datagrams
+        if datagrams is not None:
+            datagrams.alive()
         with self._lock:
             connection = self._connection
             if connection is None or connection.is_full:
@@ -245,6 +256,8 @@ class Link:
             connection.wake()
         if threading.current_thread() is not self._thread:
             self._thread.join(max(timeout, 1.0))
+        if self._datagrams is not None:
+            self._datagrams.close()
         self.transfers.close()
 
     def _has_nothing_to_wait_for(self) -> bool:
@@ -405,6 +418,7 @@ class Link:
         except BaseException:
             connection.close()
             raise
+        self._use_datagrams(connection, welcome)
         with self._changed:
             self._is_sending = self._is_left_to_reader = False
             self._send_at = None
@@ -413,6 +427,30 @@ class Link:
         self._troubles.clear()
         word = "resumed" if welcome.resumed else "opened"
         logger.info("The session with %s is %s", self._server, word)
+
+    def _use_datagrams(self, connection: Connection, welcome: Welcome) -> None:
+        """Say and hear datagrams in the session that ``welcome`` opened, if both sides want to."""
+        if self._datagrams is not None:
+            self._datagrams.close()
+            self._datagrams = None
+        if not (self._wants_datagrams and welcome.udp_port and self._server is not None):
+            return
+        key = Key.of(self.session, welcome.ticket)
+        try:
+            self._datagrams = Datagrams(self._server.host, welcome.udp_port, key, self._called)
+        except OSError as error:
+            logger.warning("No datagrams to %s: %s", self._server, error)
+            return
+        self._datagrams.alive()
+        if isinstance(connection, LongPoll):
+            connection.pause = welcome.alive_period / 2
+
+    def _called(self) -> None:
+        """A datagram of the server's woke us."""
+        with self._lock:
+            connection = self._connection
+        if isinstance(connection, LongPoll):
+            connection.call()
 
     def _converse(self, connection: Connection, frames: list[bytes]) -> None:
         """Hear what the server says until the connection ends."""

@@ -266,12 +266,16 @@ class Core:
         """
         messages = peer.exchange.receive(frame)
         self.watcher.received += len(frame)
+        self.lives(peer, now)
+        return messages
+
+    def lives(self, peer: Peer, now: datetime) -> None:
+        """``peer`` was heard: the lease of its host is renewed."""
         peer.last_heard_at = now
         if peer.host is not None:
             state = self.grid.scheduler.hosts.get(peer.host)
             if state is not None:
                 state.lease_ends_at = now + self.grid.policy.lease
-        return messages
 
     def worker_said(self, peer: Peer, heard: list[tuple[int, m.Message]], now: datetime) -> None:
         """Decide what a worker's messages lead to; raises AccessDenied where it lies, Unavailable

@@ -99,7 +99,7 @@ class Welcome(Message):
     has no memory of the session and numbers anew. ``alive_period`` is in seconds and the server's
     to set. ``ticket`` authorises the session's HTTPS transfers, which go to the port ``https_port``
     of the same host (0: that of this connection); contents of ``direct_from`` bytes and more go to
-    another store, if that is not 0.
+    another store, if that is not 0. ``udp_port``, if not 0, takes a worker's datagrams.
     """
 
     verb = "welcome"
@@ -111,6 +111,7 @@ class Welcome(Message):
     level: int
     direct_from: int = 0
     https_port: int = 0
+    udp_port: int = 0
 
 
 @dataclass(frozen=True)

@@ -330,6 +330,7 @@ def _make(settings: Settings) -> Agent:
         on_end=agent.on_end,
         hello=lambda: {**agent.hello(), **(enrolment.fields() if enrolment else {})},
         software=SOFTWARE,
+        datagrams=settings.config.worker.datagrams,
     )
     agent.attach(link)
     return agent

@@ -44,6 +44,7 @@ class WorkerConfig:
     max_tasks: int = 0
     log_level: LogLevel = LogLevel.INFO
     fetch_private: bool = False
+    datagrams: bool = False
 
     def __post_init__(self) -> None:
         for name in ("slots", "memory_mib", "disk_mib", "cache_mib", "max_tasks"):

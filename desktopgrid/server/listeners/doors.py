@@ -4,6 +4,7 @@ opens it: a line of :data:`DOORS` each.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,7 @@ from aiohttp import web
 from desktopgrid.model.errors import Unavailable
 from desktopgrid.server.config import DoorsSection
 from desktopgrid.server.listeners import xmlrpc
+from desktopgrid.server.listeners.datagrams import DatagramDoor
 from desktopgrid.server.listeners.framed import FramedDoor
 from desktopgrid.server.listeners.service import Service
 from desktopgrid.server.listeners.watching import access_logger
@@ -82,7 +84,19 @@ async def _open_framed(
     return door
 
 
+async def _open_datagrams(
+    service: Service, address: str, port: int, context: ssl.SSLContext
+) -> DatagramDoor:
+    loop = asyncio.get_running_loop()
+    _, door = await loop.create_datagram_endpoint(
+        lambda: DatagramDoor(service, port), local_addr=(address, port)
+    )
+    service.datagrams = door
+    return door
+
+
 DOORS: dict[str, tuple[str, Open]] = {
+    "udp_port": ("datagrams", _open_datagrams),
     "tcp_port": ("framed JSON", _open_framed),
     "xmlrpc_port": ("XML-RPC", _open_xmlrpc),
 }

@@ -64,6 +64,8 @@ class PollLink:
         if self._buffered > MOST_BUFFERED:
             self.end()
         self._news.set()
+        if self.peer is not None and self._newest == self._done and self.service.datagrams:
+            self.service.datagrams.wake(self.peer)  # nobody waits here for news
 
     def close(self, code: str, reason: str) -> None:
         """Tell the peer why, and end."""

@@ -38,6 +38,7 @@ from desktopgrid.server.database import reading, records
 from desktopgrid.server.database.lookup import Lookup
 from desktopgrid.server.journal import Journal
 from desktopgrid.server.listeners.clock import utc_now
+from desktopgrid.server.listeners.datagrams import DatagramDoor
 from desktopgrid.server.listeners.judging import Judge
 from desktopgrid.server.listeners.passwords import Passwords
 from desktopgrid.server.listeners.probe import Probe
@@ -97,6 +98,7 @@ class Service:
         self._probe = Probe(partial(self.in_thread, self._readers, self._ask_anything))
         self.https_port = 0
         """Where the worker/API port is, once it is open."""
+        self.datagrams: DatagramDoor | None = None
         self.poll_links: dict[str, Any] = {}
         """The open connections of peers that poll, by name."""
 
@@ -319,7 +321,15 @@ class Service:
         peer, welcome = self.core.open(hello, nonce, utc_now(), address)
         await self.until_durable()
         self._judge.judge_soon(self.core)
+        if self.datagrams is not None and peer.kind == WORKER:
+            self.datagrams.expect(peer)
+            welcome = replace(welcome, udp_port=self.datagrams.port)
         return peer, welcome
+
+    def lives(self, peer: Peer) -> None:
+        """``peer`` said so by the way; a session that is over stays over."""
+        if self._core is not None and self._core.peers.get(peer.session) is peer:
+            self._core.lives(peer, utc_now())
 
     def attach(
         self,
