@@ -1,7 +1,8 @@
 """Which contents the server keeps for whom, and how much that is: what quotas are about.
 
-A content that a user has under several names counts once, since it is stored once. What is
-elsewhere, was removed or has not come counts nothing.
+A content that a user has under several names counts once, since it is stored once. To its digest
+belongs its size: who says another one has another content. What is elsewhere, was removed or has
+not come counts nothing.
 """
 
 from __future__ import annotations
@@ -15,26 +16,26 @@ class Holdings:
     """The contents that datas hold, by owner; see :meth:`Grid.put_data`."""
 
     def __init__(self) -> None:
-        self._holders: Counter[tuple[str, str]] = Counter()
+        self._holders: Counter[tuple[str, str, int]] = Counter()
         self._used: Counter[str] = Counter()
 
     def change(self, before: Data | None, after: Data) -> None:
         """A data is ``after`` from now on; None: it is new."""
         if before is not None and _counts(before):
-            key = (before.owner, before.sha256)
+            key = (before.owner, before.sha256, before.size)
             self._holders[key] -= 1
             if not self._holders[key]:
                 del self._holders[key]
                 self._used[before.owner] -= before.size
         if _counts(after):
-            key = (after.owner, after.sha256)
+            key = (after.owner, after.sha256, after.size)
             self._holders[key] += 1
             if self._holders[key] == 1:
                 self._used[after.owner] += after.size
 
-    def has(self, owner: str, sha256: str) -> bool:
-        """Whether a data of ``owner`` has this content here."""
-        return (owner, sha256) in self._holders
+    def has(self, data: Data) -> bool:
+        """Whether a data of the same owner has the content of ``data`` here."""
+        return (data.owner, data.sha256, data.size) in self._holders
 
     def used(self, owner: str) -> int:
         """Bytes that the datas of ``owner`` take."""

@@ -144,8 +144,7 @@ def send_data(
     )
     # Content that another data of the caller has already need not be sent again. Others' content
     # must be: having a digest does not show that one has the content.
-    has_content = grid.holdings.has(who.user, data.sha256)
-    data = replace(data, is_available=data.is_elsewhere or has_content)
+    data = replace(data, is_available=data.is_elsewhere or grid.holdings.has(data))
     grid.check_quota(data)
     if asked.replaces:
         for other in _same_name(grid, data):

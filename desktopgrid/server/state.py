@@ -250,7 +250,7 @@ class Grid:
     def check_quota(self, data: Data) -> None:
         """Raise LimitExceeded if the content of ``data`` would be more than its owner may have."""
         quota, used = self.quota(data.owner), self.holdings.used(data.owner)
-        if not quota or data.is_elsewhere or self.holdings.has(data.owner, data.sha256):
+        if not quota or data.is_elsewhere or self.holdings.has(data):
             return
         if used + data.size > quota << 20:
             raise LimitExceeded(

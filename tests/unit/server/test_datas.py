@@ -180,7 +180,7 @@ def test_what_takes_no_room_needs_none(narrow: GridUnderTest) -> None:
     assert narrow.grid.holdings.used("alice") == MIB
     narrow.ask(m.Remove(("old",)))
     assert narrow.grid.holdings.used("alice") == 0
-    assert not narrow.grid.holdings.has("alice", "b" * 64)
+    assert not narrow.grid.holdings.has(narrow.grid.datas["old"])
     send(narrow, "d1", size=2 * MIB)
 
 
@@ -213,3 +213,11 @@ def test_one_sees_what_one_has_and_may_have(narrow: GridUnderTest) -> None:
     assert (stats["your_data_mib"], stats["your_quota_mib"]) == (1, 2)
     [row] = narrow.ask(m.ListObjects("users"))["rows"]
     assert (row["used_mib"], row["quota_mib"]) == (1.0, 2)
+
+
+def test_who_gives_his_content_another_size_has_not_sent_that(narrow: GridUnderTest) -> None:
+    """Else its end would give back more room than its content took."""
+    assert not send(narrow, "lie", sha256="b" * 64, size=MIB - 1, login="alice")["available"]
+    narrow.ask(m.Remove(("old",)))
+    narrow.ask(m.Remove(("lie",)))
+    assert narrow.grid.holdings.used("alice") == 0
