@@ -82,6 +82,8 @@ def revoke(
 ) -> dict[str, Any]:
     """XW-USR-13: at any time, and at once."""
     credential, user = grid.credentials.get(asked.uid), grid.user_called(asked.uid)
+    if credential is not None and credential.kind != "token":
+        credential = None  # a password has its user's UID, and it is the user who is meant
     owner = credential.user if credential is not None else user.uid if user is not None else None
     if owner is None:
         raise UnknownObject.named("user or token", asked.uid)

@@ -75,7 +75,8 @@ class Passwords:
         credential = grid.credentials.get(user.uid) if user is not None else None
         verifier = credential.verifier if credential is not None else self._nobodys
         is_right = await self._in_thread(self._is_password, verifier, password)
-        if user is None or user.is_revoked or credential is None or not is_right:
+        is_good = credential is not None and not credential.is_revoked and is_right
+        if user is None or user.is_revoked or not is_good:
             raise NotAuthenticated("wrong login or password")
         return user
 

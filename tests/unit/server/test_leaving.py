@@ -125,3 +125,12 @@ def test_of_several_all_are_removed_or_none(grid: GridUnderTest) -> None:
         with pytest.raises((UnknownObject, AccessDenied)):
             grid.ask(m.Remove(names), login="admin")
     assert not grid.grid.users["ann"].is_deleted
+
+
+@pytest.mark.feature("XW-USR-13")
+def test_a_user_who_has_a_password_is_revoked_by_his_uid_too(grid: GridUnderTest) -> None:
+    grid.ask(m.SendUser("u-eve", "eve", password="its hash"), login="admin")
+    grid.ask(m.Revoke("u-eve"), login="admin")
+    assert grid.grid.users["u-eve"].is_revoked
+    with pytest.raises(AccessDenied):
+        grid.ask(m.Revoke("u-eve"), login="ann")
