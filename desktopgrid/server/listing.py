@@ -41,7 +41,8 @@ def rows(grid: Grid, who: Who, asked: ListObjects, now: datetime) -> dict[str, A
         raise BadRequest(f"there are no {asked.kind[:40]!r}; there are {kinds}")
     found = sorted(lister(grid, who, now), key=lambda row: str(row["uid"]))
     if asked.uids:
-        found = [row for row in found if row["uid"] in asked.uids]
+        wanted = frozenset(asked.uids)
+        found = [row for row in found if row["uid"] in wanted]
     for name, value in asked.where.items():
         if found and name not in found[0]:
             raise BadRequest(f"{asked.kind} have no {name[:40]!r}; they have {', '.join(found[0])}")

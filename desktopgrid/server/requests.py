@@ -59,6 +59,13 @@ def answer(
     grid: Grid, who: Who, session: str, request: m.Request, now: datetime, out: Outcome
 ) -> Body | Reading:
     """What ``request`` leads to; raises a GridError, and then nothing was changed."""
+    return permitted(who, request).do(grid, who, session, request, now, out)
+
+
+def permitted(who: Who, request: m.Request) -> Entry:
+    """What is done for ``request``, if ``who`` may ask it at all; raises AccessDenied. Ask before
+    anything is prepared for it that takes time.
+    """
     entry = REQUESTS.get(type(request))
     if entry is None:
         raise AccessDenied(f"no policy lets anybody ask {request.verb}")
@@ -69,7 +76,7 @@ def answer(
         raise AccessDenied(
             f"your token is good for {who.scope} only; {request.verb} wants one for {entry.scope}"
         )
-    return entry.do(grid, who, session, request, now, out)
+    return entry
 
 
 # --- works ----------------------------------------------------------------------------------------
@@ -168,6 +175,7 @@ def _remove(
     works = _open_works(grid, who, asked.uids)
     others: list[inserting.Owned] = []
     leavers: dict[str, User | UserGroup] = {}
+    over = {name for work in out.ended for name in (work, work.rpartition("-")[0])}
     for uid in asked.uids:
         if uid in grid.works or uid in grid.batches:
             continue
@@ -177,7 +185,7 @@ def _remove(
             others.append(found)
         elif leaver is not None:
             leavers[leaver.uid] = leaver
-        elif not any(work == uid or work.startswith(f"{uid}-") for work in out.ended):
+        elif uid not in over:
             raise UnknownObject.named("object", uid)
     for uid, owner in out.ended.items():
         if not may_change(who, owner):

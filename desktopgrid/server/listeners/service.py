@@ -29,7 +29,7 @@ from desktopgrid.model.errors import (
     Unavailable,
 )
 from desktopgrid.model.objects import Site, Submitted
-from desktopgrid.server import questions, upkeep
+from desktopgrid.server import questions, requests, upkeep
 from desktopgrid.server.audit import actor
 from desktopgrid.server.changes import Change, RepliesForgotten
 from desktopgrid.server.core import MOST_BACKLOG, Core, Peer
@@ -400,6 +400,7 @@ class Service:
     async def _asked(
         self, core: Core, credential: str, name: Name | None, request: m.Request
     ) -> dict[str, Any] | Reading:
+        requests.permitted(core.present(credential, utc_now()), request)
         ready = await self._prepare(request)
         out = Outcome(ended=await self._ended_works(core, ready))
         if isinstance(ready, m.Submit):
@@ -460,6 +461,8 @@ class Service:
     ) -> None:
         try:
             if core.on_record(peer, sequence) is None:
+                if isinstance(message, m.Request):
+                    requests.permitted(peer.who, message)
                 message = await self._prepare(message)
             out = Outcome(ended=await self._ended_works(core, message))
             if isinstance(message, m.Submit):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -324,3 +326,40 @@ def test_a_removal_of_several_removes_all_or_none(grid: GridUnderTest) -> None:
     with pytest.raises(AccessDenied):
         grid.ask(m.Remove((work, "bobs")))
     assert grid.status(work) == "WAITING"
+
+
+def test_what_a_user_may_not_ask_is_known_before_anything_is_prepared(grid: GridUnderTest) -> None:
+    asked = m.SendUser("u2", "eve", password="long enough to be hashed for a fifth of a second")
+    with pytest.raises(AccessDenied, match="level standard may not senduser"):
+        requests.permitted(who(grid.grid.users["alice"]), asked)
+    assert requests.permitted(who(grid.grid.users["admin"]), asked)
+
+
+class Counted(str):
+    """A word that notes how often it is compared."""
+
+    compared = 0
+
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return str.__eq__(self, other)
+
+    def startswith(self, *args: Any) -> bool:
+        Counted.compared += 1
+        return str.startswith(self, *args)
+
+
+@pytest.mark.parametrize("asked", [m.Remove, lambda uids: m.ListObjects("apps", uids=uids)])
+def test_many_names_are_not_each_compared_with_all(
+    grid: GridUnderTest, asked: Callable[[tuple[str, ...]], m.Request]
+) -> None:
+    Counted.compared = 0
+    count = 300
+    names = [Counted(f"w-{number}") for number in range(count)]
+    grid.ended = dict.fromkeys(names, "alice")
+    for name in names:
+        grid.grid.put_application(an_application(f"app{name}"))
+    grid.ask(asked(tuple(names)))
+    assert Counted.compared < 20 * count
