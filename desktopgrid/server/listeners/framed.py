@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from desktopgrid.server.listeners.link import HELLO_PATIENCE, attend, sender
-from desktopgrid.wire.framing import PING, FrameReader, framed
+from desktopgrid.wire.framing import FrameReader, framed
 from desktopgrid.wire.messages import MAX_FRAME
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 RECEIVE = 256 << 10
 BACKLOG = 4096
+PING_FRAME = b""
 
 
 class FramedWire:
@@ -43,8 +44,8 @@ class FramedWire:
             for frame in self._frames.receive_data(data):
                 if frame:
                     self._ready.append(frame)
-                elif not self._writer.is_closing():
-                    self._writer.write(PING)
+                else:
+                    self.send(PING_FRAME)  # who leaves too many answers unread is cut off
         return self._ready.popleft()
 
     async def close(self, code: int = 0) -> None:

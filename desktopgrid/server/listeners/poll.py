@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import secrets
 from collections import deque
 from typing import TYPE_CHECKING
@@ -39,12 +40,14 @@ MOST_LINKS = 20_000
 LINK_HEADER = "Glidebridge-Link"
 WAIT_HEADER = "Glidebridge-Wait"
 TURN_HEADER = "Glidebridge-Turn"
+TURN = re.compile("[0-9]{1,18}")
 
 
 class PollLink:
     """One connection of polls: what waits to be fetched, and whose it is once it has said hello."""
 
     def __init__(self, service: Service, nonce: str, address: str = "") -> None:
+        self.name = secrets.token_hex(16)
         self.service, self.nonce, self.address = service, nonce, address
         self.user: str | None = None
         self.peer: Peer | None = None
@@ -77,9 +80,7 @@ class PollLink:
         self.is_closed = True
         self._expiry.cancel()
         self._news.set()
-        links: dict[str, PollLink] = self.service.poll_links
-        for name in [name for name, link in links.items() if link is self]:
-            del links[name]
+        self.service.poll_links.pop(self.name, None)
         if self.peer is not None and self.peer.send == self.send:
             self.service.disconnected(self.peer)
 
@@ -89,8 +90,8 @@ class PollLink:
         Two POSTs come over two connections, and the second may overtake the first: it waits for
         its ``turn``. Raises TimeoutError if that does not come.
         """
-        self._expiry.cancel()
-        self._expiry = asyncio.get_running_loop().call_later(LONGEST_WAIT + GONE_AFTER, self.end)
+        if self.peer is not None:
+            self._live_on()
         mine = self._newest + 1 if turn is None else turn
         self._newest = max(self._newest, mine)
         self._news.set()  # an earlier POST that still waits ends its waiting
@@ -113,12 +114,21 @@ class PollLink:
         self._buffered -= len(first)
         return first
 
+    def _live_on(self) -> None:
+        # Not before somebody has said hello: strangers must not keep the links that there may be.
+        if not self.is_closed:
+            self._expiry.cancel()
+            patience = LONGEST_WAIT + GONE_AFTER
+            self._expiry = asyncio.get_running_loop().call_later(patience, self.end)
+
     async def _handle(self, frame: bytes) -> None:
         try:
             if self.peer is not None:
                 await self.service.frame(self.peer, frame)
                 return
-            peer, welcome = await self.service.open(read_hello(frame), self.nonce, self.address)
+            hello = read_hello(frame)
+            self._live_on()
+            peer, welcome = await self.service.open(hello, self.nonce, self.address)
             self.peer, self.user = peer, welcome.user
             self.send(plain_frame(welcome))
             self.service.attach(peer, self.send, self.close)
@@ -137,9 +147,9 @@ async def poll(request: web.Request) -> web.Response:
         if len(service.poll_links) >= MOST_LINKS:
             raise LimitExceeded("too many poll links are open")
         first, nonce = challenge(service)
-        name = secrets.token_hex(16)
-        service.poll_links[name] = PollLink(service, nonce, request.remote or "")
-        return web.Response(body=plain_frame(first), headers={LINK_HEADER: name})
+        new = PollLink(service, nonce, request.remote or "")
+        service.poll_links[new.name] = new
+        return web.Response(body=plain_frame(first), headers={LINK_HEADER: new.name})
     link = service.poll_links.get(name)
     if link is None:
         return _gone()
@@ -150,7 +160,7 @@ async def poll(request: web.Request) -> web.Response:
     turn = request.headers.get(TURN_HEADER, "")
     try:
         answer = await link.post(
-            await request.read(), wait, int(turn) if turn.isdecimal() else None
+            await request.read(), wait, int(turn) if TURN.fullmatch(turn) else None
         )
     except TimeoutError:  # one of its predecessors was lost on the way
         link.end()

@@ -103,3 +103,29 @@ async def test_a_turn_that_cannot_come_is_not_waited_for_longer_than_a_poll(
             await link.post(b"lost", 0.0, turn)
     assert service.heard == []
     link.end()
+
+
+@pytest.mark.asyncio
+async def test_a_stranger_does_not_keep_a_link_by_posting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poll, "HELLO_PATIENCE", 0.0)
+    service = AService()
+    link = PollLink(service, "a-nonce")  # type: ignore[arg-type]
+    service.poll_links[link.name] = link
+    await link.post(b"", 0.0, None)
+    await settle()
+    assert link.is_closed
+    assert service.poll_links == {}
+
+
+@pytest.mark.asyncio
+async def test_the_end_of_a_link_looks_at_no_other() -> None:
+    class Links(dict[str, PollLink]):
+        def items(self) -> Any:
+            raise AssertionError("all links were looked at")
+
+    service = AService()
+    service.poll_links = Links()
+    for link in [a_link(service) for _ in range(3)]:
+        service.poll_links[link.name] = link
+        link.end()
+    assert not service.poll_links
