@@ -94,6 +94,9 @@ def verify(sent: Sequence[x509.Certificate], trust: Trust, now: datetime) -> Pro
         return _verify(sent, trust, now)
     except BadRequest as error:
         raise ChainRefused(str(error)) from error
+    # What the libraries say of a certificate that only its maker could have meant to be read.
+    except (ValueError, TypeError, UnsupportedAlgorithm, crypto.Error) as error:
+        raise ChainRefused(f"a certificate of the chain cannot be read: {error}") from error
 
 
 def _verify(sent: Sequence[x509.Certificate], trust: Trust, now: datetime) -> Proved:

@@ -38,6 +38,8 @@ KEPT_AT_MOST = 86_400.0
 """Seconds for which keys are used, while the issuer answers and in any case."""
 ASKED_EVERY = 30.0
 """Seconds between two questions because of a key that we do not know."""
+RETRIED_EVERY = 5.0
+"""Seconds from a question without an answer to the next one, while we know no keys."""
 LEEWAY = 30.0
 LONGEST_TOKEN = 16 << 10
 LONGEST_SUB = 255
@@ -159,13 +161,17 @@ class Issuer:
 
     def _ask(self, now: float) -> None:
         """Ask for the keys; where no answer comes the old ones do, for a day."""
-        if now - self._asked_at < ASKED_EVERY and self._keys:
-            return
+        if now - self._asked_at < (ASKED_EVERY if self._keys else RETRIED_EVERY):
+            if self._keys:
+                return
+            # Strangers must not make us ask an issuer that is in trouble again and again.
+            raise Unavailable(f"the issuer {self.settings.name} did not answer a moment ago")
         self._asked_at = now
         try:
             self._keys = self._published()
             self._got_at = now
         except Unavailable:
+            self._asked_at = self._clock().timestamp()  # it may have taken its time
             if now - self._got_at >= KEPT_AT_MOST:
                 self._keys = {}
                 raise

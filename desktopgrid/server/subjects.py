@@ -60,8 +60,12 @@ def certificates_in(pem: str) -> list[x509.Certificate]:
             f"expected 1 to {MOST_CERTIFICATES} certificates in PEM, of {LONGEST_PEM} bytes at most"
         )
     try:
-        return [x509.load_pem_x509_certificate(block.encode()) for block in blocks]
-    except (ValueError, TypeError) as error:
+        found = [x509.load_pem_x509_certificate(block.encode()) for block in blocks]
+        for each in found:
+            # Names are read when they are asked for; one that cannot be is better known now.
+            text_of(each.subject), text_of(each.issuer)
+        return found
+    except (ValueError, TypeError, x509.InvalidVersion) as error:
         raise BadRequest(f"a certificate cannot be read: {error}") from None
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import time
-from collections.abc import Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -207,6 +210,35 @@ def test_who_says_nothing_is_told_to_go(server: ServerUnderTest) -> None:
     assert b"no hello within" in heard
 
 
+@pytest.mark.parametrize("door", ["login", "login/certificate", "login/token"])
+def test_a_login_that_is_nested_without_an_end_is_a_bad_request(
+    server: ServerUnderTest, door: str
+) -> None:
+    status, said, _ = post(server, f"/v1/{door}", b'{"x":' + b"[" * 4000)
+    assert (status, json.loads(said)["code"]) == (400, "bad-request")
+
+
+def test_a_turn_that_is_no_number_of_ours_is_as_none(server: ServerUnderTest) -> None:
+    _, _, headers = post(server, "/v1/poll")
+    link = headers["Glidebridge-Link"]
+    turned = {"Glidebridge-Link": link, "Glidebridge-Turn": "9" * 5000}
+    assert post(server, "/v1/poll", **turned)[0] == 200
+
+
+def post(
+    server: ServerUnderTest, path: str, body: bytes = b"", **headers: str
+) -> tuple[int, bytes, Mapping[str, str]]:
+    """Status, body and headers of the answer to a POST."""
+    asked = urllib.request.Request(server.address + path, body, headers)  # noqa: S310 - our own
+    tls = ssl.create_default_context(cadata=server.identity().ca)
+    try:
+        with urllib.request.urlopen(asked, context=tls) as answer:  # noqa: S310
+            return answer.status, answer.read(), answer.headers
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(), error.headers
+
+
 def test_a_wrong_password_is_refused_and_says_no_more(
     server: ServerUnderTest, bystander: Bystander
 ) -> None:
@@ -299,6 +331,16 @@ def test_a_million_terms_do_not_leave_the_client(
     with pytest.raises((LimitExceeded, RequirementRefused)):
         bystander.grid.submit(Description("square", requirements=MILLION_TERMS))
     assert server.rows("SELECT count(*) FROM submissions") == before
+
+
+def test_nothing_is_hashed_for_who_may_not_ask_for_it(
+    server: ServerUnderTest, bystander: Bystander
+) -> None:
+    uid = new_uid()
+    bystander.grid.session.ask(SendUser(uid, f"bob-{uid[-8:]}"))
+    bob = server.client(bystander.grid.new_identity("client", uid))
+    with pytest.raises(AccessDenied, match="level standard may not senduser"):
+        bob.session.ask(SendUser(new_uid(), "eve", password="short"))
 
 
 def test_an_application_that_is_not_his_is_refused_to_a_user(

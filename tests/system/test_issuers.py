@@ -30,6 +30,7 @@ from desktopgrid.model.errors import (
 )
 from desktopgrid.model.objects import ANY_PLATFORM, Description
 from desktopgrid.model.rights import EVERYTHING, Scope
+from desktopgrid.server import issuers
 from desktopgrid.server.config import IssuerSection
 from desktopgrid.server.issuers import ASKED_EVERY, KEPT, KEPT_AT_MOST, Issuer
 from tests.issuer import AUDIENCE, IssuerUnderTest
@@ -197,6 +198,9 @@ def test_an_issuer_that_is_down_is_believed_for_a_day(fresh: IssuerUnderTest) ->
     with pytest.raises(Unavailable, match="does not answer"):
         ours.verify(fresh.token())
     fresh.is_down = False
+    with pytest.raises(Unavailable, match="a moment ago"):
+        ours.verify(fresh.token())
+    clock.ahead = timedelta(seconds=issuers.RETRIED_EVERY)
     ours.verify(fresh.token())
     fresh.is_down = True
     far = int(time.time()) + 10 * 86_400
@@ -205,6 +209,15 @@ def test_an_issuer_that_is_down_is_believed_for_a_day(fresh: IssuerUnderTest) ->
     clock.ahead = timedelta(seconds=KEPT_AT_MOST + 60)
     with pytest.raises(Unavailable):
         ours.verify(fresh.token(exp=far))
+
+
+def test_an_issuer_in_trouble_is_not_asked_for_every_stranger(fresh: IssuerUnderTest) -> None:
+    fresh.metadata["issuer"] = "https://other.example.org"
+    ours = known(fresh)
+    for _ in range(20):
+        with pytest.raises(Unavailable):
+            ours.verify(fresh.token())
+    assert len(fresh.asked) == 1
 
 
 def test_an_issuer_that_speaks_of_another_is_not_believed(fresh: IssuerUnderTest) -> None:

@@ -69,7 +69,7 @@ async def _output(request: web.Request) -> tuple[str, str, int]:
     service.core.may_upload(peer, task)
     try:
         size = json.loads(await request.read())["size"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         size = None
     is_size = isinstance(size, int) and not isinstance(size, bool)
     if not is_size or not 0 <= size <= LONGEST_OUTPUT or not DIGEST.fullmatch(sha256):

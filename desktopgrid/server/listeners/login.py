@@ -166,7 +166,7 @@ async def _body(request: web.Request, kind: type[Body], longest: int) -> Body:
             raise BadRequest(f"a login has at most {longest} bytes")
     try:
         asked = msgspec.json.decode(content, type=kind)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise BadRequest(f"login: {error}") from None
     if not 0 < asked.lifetime <= LONGEST_LIFETIME:
         raise BadRequest(f"lifetime is 1 to {LONGEST_LIFETIME} seconds")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from desktopgrid.model.errors import BadRequest, NotAuthenticated
 from desktopgrid.model.rights import EVERYTHING, Scope
 from desktopgrid.server import certificates
 from desktopgrid.server.certificates import (
@@ -22,6 +26,7 @@ from desktopgrid.server.certificates import (
     serial_of,
     verify,
 )
+from desktopgrid.server.subjects import certificates_in
 from tests.grid_ca import (
     INDEPENDENT,
     LIMITED,
@@ -556,3 +561,19 @@ def test_a_signature_is_good_for_its_message_and_key_alone(key: Any) -> None:
     assert not is_signed(key.public_key(), signature, b"another")
     assert not is_signed(key.public_key(), bytes([signature[0] ^ 1]) + signature[1:], b"message")
     assert not is_signed(new_key().public_key(), signature, b"message")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_cannot_be_read_is_refused_whatever_is_wrong_with_it() -> None:
+    """Anybody may send anything: no library's error leaves the door."""
+    der = bytearray(ANN.certificate.public_bytes(serialization.Encoding.DER))
+    choice = random.Random(7)  # noqa: S311 - no secret
+    for _ in range(3_000):
+        changed = der.copy()
+        changed[choice.randrange(len(der))] = choice.randrange(256)
+        lines = base64.encodebytes(changed).decode()
+        with suppress(BadRequest, NotAuthenticated):
+            chain = f"-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n"
+            sent = certificates_in(chain)
+            is_signed(certificates.public_key(sent[0]), b"signature", b"message")
+            verify(sent, trust(), NOW)
