@@ -47,6 +47,8 @@ PASSING = (408, 409, 425, 429)
 """Answers below 500 that may be others later."""
 TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
 """IPv6 names of IPv4 addresses (RFC 6052)."""
+EMBEDDING = (ipaddress.ip_network("::/96"), ipaddress.ip_network("::ffff:0:0:0/96"))
+"""Others that were so once, and that nothing public has (RFC 4291, 2.5.5.1; RFC 2765, 2.1)."""
 
 
 def patience_for(size: int) -> float:
@@ -239,6 +241,8 @@ def is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
+        if found.is_site_local or any(found in network for network in EMBEDDING):
+            return False
     return found.is_global and not found.is_multicast
 
 
