@@ -168,7 +168,55 @@ def test_what_came_short_is_not_made_available(grid: Grid, s3: S3) -> None:
     with pytest.raises(BadRequest, match=f"{len(content) - 1} bytes came to the S3 store"):
         settle(grid, asked)
     assert not is_available(grid, asked)
-    assert list(s3.bucket.glob(f"{asked.sha256}-*")) == []
+    assert put(place["url"], place["headers"], content) == 200
+    settle(grid, asked)
+    assert is_available(grid, asked)
+
+
+@pytest.fixture
+def eve(server: ServerUnderTest, grid: Grid) -> Grid:
+    name = f"eve-{new_uid()[-8:]}"
+    return server.client(grid.new_identity("client", user=grid.send_user(name)))
+
+
+def claim(eve: Grid, s3: S3, content: bytes) -> m.SendData:
+    """A data with the digest of ``content``, for which eve puts something else into the store."""
+    asked = announced(eve, content)
+    owner = next(row["uid"] for row in eve.objects("users"))
+    (s3.bucket / f"{asked.sha256}-{owner}").write_bytes(b"!" * len(content))
+    return asked
+
+
+def test_who_knows_a_digest_is_not_given_the_content_for_it(
+    grid: Grid, s3: S3, eve: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = a_content()
+    monkeypatch.setattr(grid.session.transfers, "_direct_from", lambda: 0)
+    mine = grid.send_data(content, "mine", rights=0o700)
+    assert list(s3.bucket.glob(f"{mine.sha256}-*")) == [], "it is on the server itself"
+    asked = claim(eve, s3, content)
+    settle(eve, asked)
+    path = f"/v1/datas/{asked.uid}"
+    with pytest.raises(GridError):
+        eve.session.transfers.get(path, tmp_path / "got", asked.sha256, asked.size)
+    assert not (tmp_path / "got").exists()
+    # Nor does another size that she says make the server forget what she has put there.
+    shorter = m.SendData(new_uid(), "shorter", asked.sha256, asked.size - 1)
+    eve.session.ask(shorter)
+    with pytest.raises(BadRequest):
+        settle(eve, shorter)
+    with pytest.raises(GridError):
+        eve.session.transfers.get(path, tmp_path / "got", asked.sha256, asked.size)
+
+
+def test_small_contents_do_not_go_past_the_server(grid: Grid, s3: S3, eve: Grid) -> None:
+    content = new_uid().encode()
+    grid.send_data(content, "mine", rights=0o700)
+    asked = claim(eve, s3, content)
+    for door in (place_of, settle):
+        with pytest.raises(BadRequest):
+            door(eve, asked)
+    assert not is_available(eve, asked)
 
 
 @pytest.mark.feature("XW-PIL-11")

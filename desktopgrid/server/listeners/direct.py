@@ -85,6 +85,12 @@ def _objects(request: web.Request) -> ObjectStore:
 
 
 def _place(request: web.Request, sha256: str, holder: str, size: int) -> web.Response:
+    service, _ = peer_of(request)
+    least = service.policy.direct_from
+    if size < least:
+        raise BadRequest(
+            f"contents below {least} bytes are kept by this server itself: PUT it here"
+        )
     url, headers = _objects(request).place(sha256, holder, size)
     return web.json_response({"url": url, "headers": headers})
 
@@ -94,9 +100,8 @@ async def _settle(request: web.Request, sha256: str, holder: str, size: int) -> 
     service, _ = peer_of(request)
     objects = _objects(request)
     found = await in_thread(service, objects.size, sha256, holder)
-    if found == size:
+    if found == size and size >= service.policy.direct_from:
         return None
-    if found is not None:
-        await in_thread(service, objects.remove, sha256, holder)
+    # It stays: another data of this holder may have it, and the collector sees whether one has.
     said = "nothing" if found is None else f"{found} bytes"
     return refused(422, "bad-request", f"{said} came to the S3 store, not {size} bytes")

@@ -123,7 +123,7 @@ async def get_data(request: web.Request) -> web.StreamResponse:
     data = _readable(service, peer, request.match_info["uid"])
     if not data.is_available:
         raise UnknownObject(f"data {data.uid} has not arrived yet")
-    return _content(request, data.sha256, data.owner)
+    return await _content(request, data.sha256, data.size, data.owner)
 
 
 def own_data(service: Service, peer: Peer, uid: str) -> Data:
@@ -197,7 +197,7 @@ async def get_output(request: web.Request) -> web.StreamResponse:
     for result in found["results"]:
         for output in result["outputs"]:
             if result["work"] == work and output["name"] == name:
-                return _content(request, output["sha256"], result["task"])
+                return await _content(request, output["sha256"], output["size"], result["task"])
     raise UnknownObject(f"work {work} has no output {name!r} that you may see")
 
 
@@ -239,14 +239,25 @@ async def collect(home: Home) -> None:
 # --- contents -------------------------------------------------------------------------------------
 
 
-def _content(request: web.Request, sha256: str, holder: str) -> web.StreamResponse:
-    """The content, or where in the S3 store it is, as ``holder`` has put it there."""
+async def _content(request: web.Request, sha256: str, size: int, holder: str) -> web.StreamResponse:
+    """The content, or where in the S3 store it is, as ``holder`` has put it there.
+
+    What he put there goes before what is here: nobody has seen whether it is what its digest says,
+    and if not, what is here is another one's.
+    """
+    service: Service = request.app["service"]
     store: Store = request.app["store"]
     objects: ObjectStore | None = request.app["objects"]
+    if objects is not None and (
+        not store.has(sha256)
+        or (
+            size >= service.policy.direct_from
+            and await in_thread(service, objects.size, sha256, holder) is not None
+        )
+    ):
+        place = objects.address(sha256, holder)
+        return web.Response(status=307, headers={"Location": place})
     if not store.has(sha256):
-        if objects is not None:
-            place = objects.address(sha256, holder)
-            return web.Response(status=307, headers={"Location": place})
         raise UnknownObject(f"the server has no content {sha256}")
     headers = {"Content-Type": "application/octet-stream", "X-Content-Type-Options": "nosniff"}
     return web.FileResponse(store.path(sha256), headers=headers)
