@@ -25,7 +25,7 @@ from desktopgrid.model.lifecycle import (
     after,
 )
 from desktopgrid.model.objects import Pilot, Site
-from desktopgrid.model.rights import UserLevel, Who
+from desktopgrid.model.rights import Scope, UserLevel, Who
 from desktopgrid.server import changes as c
 from desktopgrid.server.hosts import end_pilot, host_left
 from desktopgrid.server.state import Grid, Outcome, check_uid, clean, pilot_row
@@ -223,4 +223,5 @@ def authenticate(grid: Grid, hello: m.Hello, nonce: str, now: datetime, out: Out
     if owner.is_revoked:
         raise NotAuthenticated("the pilot is not known, or its time is over")
     # Pilots are workers of the grid: public ones, or of their owner's user group (manual, 8.4).
-    return Who(pilot.owner, UserLevel.WORKER, owner.group)
+    # They run works, and read what those need: nothing else of their owner's.
+    return Who(pilot.owner, UserLevel.WORKER, owner.group, Scope.RUN)

@@ -225,7 +225,7 @@ class Grid:
                     queue.owner = user
         for state in self.scheduler.hosts.values():
             if state.who.user == user.uid and state.host.pilot is None:
-                state.who = self.who(user)
+                state.who = replace(self.who(user), scope=state.who.scope)
             elif state.who.user == user.uid:
                 # A pilot is a worker of the user's group, whatever he may do himself.
                 state.who = replace(state.who, group=user.group)

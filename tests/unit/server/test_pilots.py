@@ -16,7 +16,7 @@ from desktopgrid.model.errors import (
     UnknownObject,
 )
 from desktopgrid.model.objects import Pilot, Site
-from desktopgrid.model.rights import UserLevel
+from desktopgrid.model.rights import Scope, UserLevel
 from desktopgrid.server import changes as c
 from desktopgrid.server import hosts, pilots, upkeep
 from desktopgrid.server.scheduler import HostState
@@ -377,3 +377,11 @@ def test_a_pilot_stays_a_worker_whatever_becomes_of_its_user(
     grid.grid.put_application(an_application("mine", owner="ada", rights=0o700))
     grid.ask(m.Submit("w", {"application": "mine"}), login="ada")
     assert not state.tasks
+
+
+@pytest.mark.feature("XW-SEC-1")
+def test_a_pilot_is_good_for_running_works_and_nothing_else(grid: GridUnderTest) -> None:
+    submit(grid, "p1")
+    state = enrol(grid, "p1")
+    grid.ask(m.ChangeUser("ada", email="a@b"), "admin")
+    assert state.who.scope is Scope.RUN

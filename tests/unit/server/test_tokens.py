@@ -221,3 +221,11 @@ def test_what_a_revoked_user_submitted_is_aborted() -> None:
     assert {row.status for row in grid.changes(c.WorkUpdated) if row.uid in hers} == {"ABORTED"}
     assert {message.task for message in grid.pushes(m.Abandon)} == {f"{running}.1", f"{ahead}.1"}
     assert grid.status(others) == "PENDING"
+
+
+def test_a_workers_token_is_good_for_no_more_once_its_user_has_changed() -> None:
+    grid = GridUnderTest()
+    state = grid.arrives(login="alice")
+    state.who = replace(state.who, scope=Scope.RUN)
+    grid.ask(m.ChangeUser("alice", email="a@b"), login="admin")
+    assert state.who.scope is Scope.RUN
