@@ -86,12 +86,15 @@ EVERYTHING = Scope.READ | Scope.CREATE | Scope.CANCEL | Scope.RUN | Scope.MANAGE
 
 @dataclass(frozen=True)
 class Who:
-    """The one who asks, as far as rights go; ``scope`` is what his token is good for."""
+    """The one who asks, as far as rights go; ``scope`` is what his token, called ``credential``, is
+    good for.
+    """
 
     user: str
     level: UserLevel
     group: Optional[str] = None
     scope: Scope = EVERYTHING
+    credential: str = ""
 
 
 class Reach(Enum):

@@ -211,7 +211,8 @@ class Core:
         if known.last_used_at is None or known.last_used_at + USED_EVERY <= now:
             self.grid.credentials[known.uid] = replace(known, last_used_at=now)
             self.journal.put([c.CredentialUsed(known.uid, now.timestamp())])
-        return replace(self.grid.who(self.grid.users[known.user]), scope=known.scope)
+        who = self.grid.who(self.grid.users[known.user])
+        return replace(who, scope=known.scope, credential=known.uid)
 
     def disconnected(self, peer: Peer) -> None:
         """The connection of ``peer`` is gone; its session waits for it to come back."""
@@ -388,7 +389,8 @@ class Core:
             if peer.who.user != uid:
                 continue
             if peer.kind == CLIENT:
-                peer.who = replace(self.grid.who(self.grid.users[uid]), scope=peer.who.scope)
+                user = self.grid.users[uid]
+                peer.who = replace(peer.who, level=user.level, group=user.group)
             elif peer.host in hosts:
                 peer.who = hosts[peer.host].who
 

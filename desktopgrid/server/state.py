@@ -225,7 +225,7 @@ class Grid:
                     queue.owner = user
         for state in self.scheduler.hosts.values():
             if state.who.user == user.uid and state.host.pilot is None:
-                state.who = replace(self.who(user), scope=state.who.scope)
+                state.who = replace(state.who, level=user.level, group=user.group)
             elif state.who.user == user.uid:
                 # A pilot is a worker of the user's group, whatever he may do himself.
                 state.who = replace(state.who, group=user.group)

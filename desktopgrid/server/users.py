@@ -200,8 +200,26 @@ def send_token(
         label=clean(asked.label, LONGEST_LABEL),
         scope=scope & who.scope,
     )
-    save_credential(grid, token, out)
+    save_credential(grid, _as_proved(token, grid.credentials.get(who.credential)), out)
     return {"uid": asked.uid}
+
+
+def _as_proved(token: Credential, proof: Credential | None) -> Credential:
+    """``token`` as one may have it who has shown himself by ``proof``: where that was given for a
+    certificate or an issuer's token, what takes it back takes ``token`` back as well, and so does
+    its end, unless ``token`` is a worker's: who had a proxy for a day must not stay for ever.
+    """
+    if proof is None or not proof.source or proof.user != token.user:
+        return token
+    ends_at = [at for at in (token.expires_at, proof.expires_at) if at is not None]
+    is_workers = not token.scope & ~Scope.RUN
+    return replace(
+        token,
+        expires_at=token.expires_at if is_workers else min(ends_at, default=None),
+        source=proof.source,
+        subject=proof.subject,
+        serials=proof.serials,
+    )
 
 
 def revoke_token(grid: Grid, token: Credential, reason: str, now: datetime, out: Outcome) -> None:

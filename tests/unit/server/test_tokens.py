@@ -17,7 +17,7 @@ from desktopgrid.server.state import Outcome
 from desktopgrid.server.watching import Watcher
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.proof import new_secret, prove, verifier_of
-from tests.builders import NOON, GridUnderTest, seconds, who
+from tests.builders import NOON, GridUnderTest, hours, seconds, who
 
 pytestmark = pytest.mark.feature("XW-SEC-1")
 
@@ -229,3 +229,34 @@ def test_a_workers_token_is_good_for_no_more_once_its_user_has_changed() -> None
     state.who = replace(state.who, scope=Scope.RUN)
     grid.ask(m.ChangeUser("alice", email="a@b"), login="admin")
     assert state.who.scope is Scope.RUN
+
+
+@pytest.mark.feature("XW-SEC-6")
+@pytest.mark.parametrize(
+    "scope, lifetime, ends_after",
+    [
+        pytest.param("", None, 12, id="everything, for ever"),
+        pytest.param("read", 3600, 1, id="for less than the proof"),
+        pytest.param("run", None, None, id="a worker's may stay"),
+    ],
+)
+def test_a_token_made_by_way_of_a_proxy_is_taken_back_with_it(
+    scope: str, lifetime: int | None, ends_after: int | None
+) -> None:
+    grid = GridUnderTest()
+    grid.ask(m.ChangeUser("alice", add_subjects=("CN=Alice",)), login="admin")
+    proof = Credential(
+        *("proof", "alice", "token", "0" * 64, NOON, NOON + hours(12)),
+        source="certificate",
+        subject="CN=Alice",
+        serials=("7 CN=CA",),
+    )
+    grid.grid.credentials["proof"] = proof
+    asker = replace(who(grid.grid.users["alice"]), credential="proof")
+    asked = m.SendToken("t", VERIFIER, scope=scope, lifetime=lifetime)
+    requests.answer(grid.grid, asker, "s", asked, NOON, grid.out)
+    made = grid.grid.credentials["t"]
+    assert made.expires_at == (None if ends_after is None else NOON + hours(ends_after))
+    assert (made.subject, made.serials) == (proof.subject, proof.serials)
+    grid.ask(m.ChangeUser("alice", remove_subjects=("CN=Alice",)), login="admin")
+    assert grid.grid.credentials["t"].is_revoked
