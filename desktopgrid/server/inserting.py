@@ -15,7 +15,7 @@ from desktopgrid.model.errors import (
     GridError,
     UnknownObject,
 )
-from desktopgrid.model.modes import rights_from
+from desktopgrid.model.modes import mode, rights_from
 from desktopgrid.model.objects import Application, Data, Group, Platform, Session, UserGroup
 from desktopgrid.model.rights import (
     READ,
@@ -60,6 +60,11 @@ def send_application(
         )
     known = application_named(grid, who, name)
     if known is not None and known.owner == who.user:
+        if asked.rights not in (None, known.rights):
+            raise AlreadyThere(
+                f"application {name!r} is there already, with access rights {mode(known.rights)}:"
+                " they are given once and stay (manual, 3.2.1)"
+            )
         application = replace(
             known,
             executables={**known.executables, Platform(asked.cpu, asked.os): data.uid},

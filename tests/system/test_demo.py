@@ -75,6 +75,7 @@ def test_the_demo_renders_in_a_real_pool(picture: Path, place: Path, htcondor_pr
     check(process, place, {"desktop", "htcondor"})
 
 
+@pytest.mark.feature("XW-PKG-15")
 def test_the_demo_renders_where_there_is_no_pool(picture: Path, place: Path) -> None:
     check(demo(picture, place, None), place, {"desktop", "local"})
 

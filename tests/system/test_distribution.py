@@ -111,6 +111,25 @@ def test_the_binary_package_runs_where_it_is_unpacked(build: Path, tmp_path: Pat
         assert (said.returncode, "usage" in said.stdout.lower()) == (0, True), said.stderr
 
 
+COUNTERPARTS = {
+    "benchmark": "bench",
+    "build": "setup",
+    "classes": "Makefile",
+    "doc": "docs",
+    "misc": "conf",
+    "src": "desktopgrid",
+}
+"""The parts of the original's sources (manual, 5.1.1), and ours."""
+
+
+@pytest.mark.feature("XW-PKG-16")
+def test_the_sources_have_all_parts(build: Path) -> None:
+    (archive,) = build.glob("glidebridge-*.tar.bz2")
+    with tarfile.open(archive) as packed:
+        parts = {name.split("/")[1] for name in packed.getnames() if "/" in name}
+    assert set(COUNTERPARTS.values()) <= parts
+
+
 @pytest.mark.feature("XW-PKG-10", "XW-PKG-17")
 def test_the_sources_clean_up_what_was_built_and_no_more(
     build: Path, installed: Path, tmp_path: Path

@@ -21,6 +21,11 @@ def test_what_is_refused_has_its_decision_record() -> None:
     assert [number for number in numbers if not list(DECISIONS.glob(f"{number}-*.md"))] == []
 
 
+def test_each_decision_record_has_a_number_of_its_own() -> None:
+    numbers = [path.name[:4] for path in DECISIONS.glob("*.md")]
+    assert len(numbers) == len(set(numbers))
+
+
 PLAIN = Feature("XW-AR-1", "It is so.")
 REFUSED = Feature("XW-AR-1", "It is so.", refused_by="0012")
 SEAM = Feature("XW-AR-1", "It is so.", seam="macOS")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from desktopgrid.model.errors import AccessDenied, BadRequest, UnknownObject
+from desktopgrid.model.errors import AccessDenied, AlreadyThere, BadRequest, UnknownObject
 from desktopgrid.model.rights import UserLevel
 from desktopgrid.server import changes as c
 from desktopgrid.wire import messages as m
@@ -93,3 +93,14 @@ def test_only_the_worker_that_runs_a_work_completes_it(grid: GridUnderTest) -> N
     assert grid.status("w") == "gone"
     with pytest.raises((AccessDenied, UnknownObject)):
         grid.ask(m.Cancel(("w",)), login="labworker")
+
+
+@pytest.mark.feature("XW-AR-14")
+def test_an_application_is_not_inserted_again_with_other_rights(grid: GridUnderTest) -> None:
+    asked = m.SendApplication("a", "tool", "any", "any", "program", 0o755)
+    grid.ask(asked, login="admin")
+    for_another = m.SendApplication("b", "tool", "x86_64", "linux", "program", 0o700)
+    with pytest.raises(AlreadyThere, match="0755"):
+        grid.ask(for_another, login="admin")
+    grid.ask(m.SendApplication("c", "tool", "x86_64", "linux", "program"), login="admin")
+    assert grid.grid.applications["a"].rights == 0o755
