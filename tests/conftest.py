@@ -1,5 +1,8 @@
 """The real programs and services that any test may ask for by name."""
 
+import os
+from collections.abc import Iterator
+
 import pytest
 
 from tests.databases import any_database, mariadb_url, postgresql_url
@@ -19,6 +22,14 @@ __all__ = [
     "strace",
     "webalizer",
 ]
+
+
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """Commands that tests call in this process set it, as they would in a process of their own."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -42,7 +42,9 @@ class SmallDisk(ServerUnderTest):
 
     def __init__(self, directory: Path) -> None:
         place = str(directory / "grid")
-        super().__init__(directory, ("unshare", "-rm", "sh", "-c", SMALL_DISK, place))
+        # Who may mount something there counts as root there.
+        wrapper = ("unshare", "-rm", "sh", "-c", SMALL_DISK, place)
+        super().__init__(directory, wrapper, user="root")
 
     @staticmethod
     def is_possible() -> bool:

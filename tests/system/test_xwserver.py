@@ -276,7 +276,7 @@ def test_a_grid_may_be_configured_by_the_manuals_file(tmp_path):
     """From the file of an old installation to a server that serves, and a log of what is moot."""
     written = tmp_path / "xtremweb.server.conf"
     written.write_text(
-        "# our grid\nport.https=0\nport.tcp=9321\njava.nio : true\nModulesLogged=Task\n"
+        "# our grid\nport.https=0\nport.sunrpc=9327\njava.nio : true\nModulesLogged=Task\n"
         f"xtremweb.user={getpass.getuser()}\n[server]\naddress = 127.0.0.1\n"
     )
     place = tmp_path / "grid"
@@ -289,7 +289,7 @@ def test_a_grid_may_be_configured_by_the_manuals_file(tmp_path):
     assert xwserver("backup", str(tmp_path / "copy"), directory=place)[0] == 0
     assert xwserver("stop", directory=place)[0] == 0
     log = (place / "server.log").read_text()
-    assert log.count("conf/xtremweb.server.conf:3: port.tcp has no effect") == 1
+    assert log.count("conf/xtremweb.server.conf:3: port.sunrpc has no effect") == 1
     assert log.count("conf/xtremweb.server.conf:4: java.nio has no effect") == 1
     assert "Stopping on SIGTERM" not in log, "what the listeners say was not asked for"
     assert Home.open(tmp_path / "copy").config.server.port == 0
