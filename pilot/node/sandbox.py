@@ -28,6 +28,8 @@ from typing import IO, NamedTuple
 from pilot.node.errors import UnusableInput
 
 FICLONE = 0x40049409  # linux/fs.h
+LONGEST_NAME = 1024
+"""Of a file in an env. Without it, one name of a thousand directories names a thousand paths."""
 MAX_ENTRIES = 100_000
 """Files and directories that an env may unpack to."""
 MAX_DIRECTORY = 16 << 20
@@ -267,6 +269,8 @@ def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
     made: set[str] = set()
     for entry in entries:
         name = safe_name(entry.filename)
+        if len(name) > LONGEST_NAME:
+            raise UnusableInput(f"the env has a name of {len(name)} characters: {name[:40]!r}...")
         if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise UnusableInput(f"the env's {name!r} is neither a file nor a directory")
         if entry.compress_type not in METHODS:

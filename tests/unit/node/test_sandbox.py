@@ -250,12 +250,23 @@ def test_a_bomb_of_many_small_files_is_stopped(
     assert os.listdir(sandbox.work) == []
 
 
-def test_a_bomb_of_one_deep_name_is_stopped(sandbox: Sandbox, tmp_path: Path) -> None:
-    names = [f"{number}/" + "d/" * 30_000 for number in range(5)]
+def test_a_bomb_of_deep_names_is_stopped(sandbox: Sandbox, tmp_path: Path) -> None:
+    names = [f"{number}/" + "d/" * 500 for number in range(250)]
     path = a_zip(tmp_path / "deep.zip", *((name, "") for name in names))
-    assert path.stat().st_size < MIB
     with pytest.raises(UnusableInput, match="more than 100000 files"):
-        sandbox.unpack(path, MIB)
+        sandbox.unpack(path, 8 * MIB)
+    assert os.listdir(sandbox.work) == []
+
+
+def test_a_bomb_of_one_deep_name_takes_no_memory(sandbox: Sandbox, tmp_path: Path) -> None:
+    path = a_zip(tmp_path / "deep.zip", ("d/" * 30_000, ""))
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnusableInput, match="a name of 60000 characters"):
+            sandbox.unpack(path, MIB)
+        assert tracemalloc.get_traced_memory()[1] < 8 * MIB
+    finally:
+        tracemalloc.stop()
     assert os.listdir(sandbox.work) == []
 
 
