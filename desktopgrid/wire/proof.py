@@ -35,7 +35,9 @@ def is_proved(
     verifier: str, proof: str, nonce: str, kind: str, identity: str, session: str
 ) -> bool:
     """Whether ``proof`` was made with the secret behind ``verifier`` for this handshake."""
-    return hmac.compare_digest(_proof(verifier, nonce, kind, identity, session), proof)
+    right = _proof(verifier, nonce, kind, identity, session)
+    # As bytes: of texts only ASCII is compared, and a peer may say anything.
+    return hmac.compare_digest(right.encode(), proof.encode(errors="replace"))
 
 
 def certificate_message(nonce: str, server: bytes, chain: str) -> bytes:

@@ -218,6 +218,12 @@ def test_a_login_that_is_nested_without_an_end_is_a_bad_request(
     assert (status, json.loads(said)["code"]) == (400, "bad-request")
 
 
+@pytest.mark.parametrize("scheme", ["Bearer", "Basic", "Ticket", "bearer"])
+def test_a_secret_that_is_no_text_is_a_wrong_one(server: ServerUnderTest, scheme: str) -> None:
+    headers = {"Content-Type": "application/json", "Authorization": f"{scheme} token:\xff\xfe"}
+    assert post(server, "/v1/requests/stats", b"{}", **headers)[0] == 401
+
+
 def test_a_turn_that_is_no_number_of_ours_is_as_none(server: ServerUnderTest) -> None:
     _, _, headers = post(server, "/v1/poll")
     link = headers["Glidebridge-Link"]

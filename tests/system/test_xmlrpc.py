@@ -183,6 +183,7 @@ HUGE = HUGE.format("9" * 100_000) + "</param></params></methodCall>"
             '<!DOCTYPE r SYSTEM "https://127.0.0.1:1/d"><methodCall/>', id="a foreign type"
         ),
         pytest.param(DEEP, id="nested without end"),
+        pytest.param(DEEP.replace("stats", "system.methodHelp"), id="that, without an identity"),
         pytest.param(HUGE, id="a number without end"),
         pytest.param("", id="nothing"),
         pytest.param("<methodCall>", id="half a call"),

@@ -78,7 +78,7 @@ async def authenticate(service: Service, authorization: str, address: str) -> st
     ``address`` guesses.
     """
     scheme, _, rest = authorization.partition(" ")
-    if scheme.lower() == "bearer":
+    if scheme.lower() == "bearer" and rest.isascii():
         return by_token(service, *_pair(rest))
     if scheme.lower() == "basic":
         try:

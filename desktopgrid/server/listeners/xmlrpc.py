@@ -74,7 +74,7 @@ async def _answer(request: web.Request, name: str, parameters: tuple[Any, ...]) 
     service: Service = request.app["service"]
     known = SYSTEM.get(name)
     if known is not None:
-        return known(*(str(each) for each in parameters))
+        return known(*(each for each in parameters if isinstance(each, str)))
     if name not in METHODS:
         raise UnknownObject(f"there is no method {name[:40]!r}; system.listMethods lists them")
     verb, said = METHODS[name]
