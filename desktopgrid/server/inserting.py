@@ -19,6 +19,7 @@ from desktopgrid.model.modes import mode, rights_from
 from desktopgrid.model.objects import Application, Data, Group, Platform, Session, UserGroup
 from desktopgrid.model.rights import (
     READ,
+    Reach,
     UserLevel,
     Who,
     application_rights,
@@ -26,6 +27,7 @@ from desktopgrid.model.rights import (
     may_administer,
     may_change,
     may_choose_rights,
+    reach_of,
 )
 from desktopgrid.model.uris import Place, located
 from desktopgrid.server import changes as c
@@ -69,7 +71,7 @@ def send_application(
             known,
             executables={**known.executables, Platform(asked.cpu, asked.os): data.uid},
         )
-    elif known is not None and name == known.name and who.level < UserLevel.ADVANCED:
+    elif known is not None and name == known.name and not _may_namesake(who, rights):
         raise AlreadyThere(f"application {name!r} is there already, and is another user's")
     else:
         executables = {Platform(asked.cpu, asked.os): data.uid}
@@ -83,6 +85,15 @@ def send_application(
     out.changes.append(c.ExecutableSaved(application.uid, asked.cpu, asked.os, data.uid))
     offer(grid, now, out)
     return {"uid": application.uid, "name": application.name, "rights": application.rights}
+
+
+def _may_namesake(who: Who, rights: int) -> bool:
+    """Whether ``who`` may insert an application that is called as another's: an advanced user for
+    himself, but only a super user for others, whose works would run it for the one they mean.
+    """
+    if reach_of(rights) is Reach.PRIVATE:
+        return who.level >= UserLevel.ADVANCED
+    return may_administer(who)
 
 
 def application_named(grid: Grid, who: Who, name: str) -> Application | None:

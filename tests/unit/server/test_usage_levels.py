@@ -4,6 +4,8 @@ work's result is (manual, 3.1 and 3.2).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from desktopgrid.model.errors import AccessDenied, AlreadyThere, BadRequest, UnknownObject
@@ -104,3 +106,17 @@ def test_an_application_is_not_inserted_again_with_other_rights(grid: GridUnderT
         grid.ask(for_another, login="admin")
     grid.ask(m.SendApplication("c", "tool", "x86_64", "linux", "program"), login="admin")
     assert grid.grid.applications["a"].rights == 0o755
+
+
+def test_nobody_puts_a_program_in_the_place_of_one_that_others_mean() -> None:
+    grid = GridUnderTest()
+    grid.add_user(a_user("mallory", level=UserLevel.ADVANCED))
+    first = "0"  # of two of one name the first UID would be taken
+    asked = m.SendApplication(first, "app", "any", "any", "program", 0o755)
+    for rights in (0o755, 0o750, None):
+        with pytest.raises(AlreadyThere, match="another user's"):
+            grid.ask(replace(asked, rights=rights), login="mallory")
+    [work] = grid.submit()
+    assert grid.grid.works[work].submission.description.application == "app"
+    grid.ask(replace(asked, rights=0o700), login="mallory")
+    grid.ask(replace(asked, uid="1"), login="admin")
