@@ -7,7 +7,7 @@ sees what. The rules are those of model/rights.py, said in SQL; a test holds the
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -414,7 +414,18 @@ def _narrowed(
             raise BadRequest(f"{name} must be a text or a list of texts")
         known = askable(each for each in values if each is not None)
         conditions.append(column.in_(known) if value is not None else column.is_(None))
+        if kind == "works":
+            conditions += _by_index(name, known)
     return conditions
+
+
+def _by_index(name: str, values: Sequence[str]) -> Iterator[ColumnElement[bool]]:
+    """What says no more of works than that ``name`` is one of ``values``, but in the words of an
+    index: else the whole history is read to find that there are few.
+    """
+    if name == "owner" and len(values) == 1:
+        login = select(users.c.uid).where(users.c.login == values[0])
+        yield works.c.owner == login.scalar_subquery()
 
 
 def _number(token: str) -> int:
