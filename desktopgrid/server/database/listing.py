@@ -7,7 +7,7 @@ sees what. The rules are those of model/rights.py, said in SQL; a test holds the
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -29,7 +29,8 @@ from sqlalchemy import (
 
 from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.rights import READ, UserLevel, Who
-from desktopgrid.server.database.portions import askable
+from desktopgrid.server.database import history
+from desktopgrid.server.database.portions import NAMED, askable
 from desktopgrid.server.database.schema import (
     applications,
     bags,
@@ -45,6 +46,8 @@ from desktopgrid.server.database.schema import (
     works,
 )
 
+HISTORY = frozenset(("works", "tasks"))
+"""The kinds of which there may be millions."""
 MOST = 10_000
 """Rows in a page at most."""
 
@@ -351,13 +354,17 @@ def list_objects(
     wanted = (
         select(listed.number.label("number"), *_labelled(listed.columns))
         .select_from(listed.source)
-        .where(visible_to(who, kind), *_narrowed(kind, listed, where))
+        .where(visible_to(who, kind), *_narrowed(connection, kind, listed, where))
         .order_by(listed.number.desc())
         .limit(limit + 1)
     )
     if after is not None:
         wanted = wanted.where(listed.number < _number(after))
-    found = _found(connection, wanted, listed.names, list(uids), limit + 1)
+    names = list(uids)
+    if kind in HISTORY and not names:
+        found = _in_history(connection, wanted, kind, _values(where or {}), limit + 1)
+    else:
+        found = _found(connection, wanted, listed.names, names, limit + 1)
     decode = {**_TIMES, **listed.decode}
     rows = [
         {
@@ -393,12 +400,32 @@ def _found(
     return [rows[number] for number in sorted(rows, reverse=True)[:most]]
 
 
+def _in_history(
+    connection: Connection,
+    wanted: Select[*tuple[Any, ...]],
+    kind: str,
+    where: history.Values,
+    most: int,
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """The first rows of works or tasks, by the way that is the shorter one."""
+    numbers = history.few(connection, kind, where)
+    if numbers is None:
+        return connection.execute(history.walked(connection, wanted, kind, where)).all()
+    rows: list[Row[*tuple[Any, ...]]] = []
+    for start in range(0, len(numbers), NAMED):
+        some = KINDS[kind].number.in_(numbers[start : start + NAMED])
+        rows += connection.execute(wanted.where(some))
+        if len(rows) >= most:
+            break
+    return rows[:most]
+
+
 def _labelled(columns: Mapping[str, ColumnElement[Any]]) -> list[ColumnElement[Any]]:
     return [column.label(name) for name, column in columns.items()]
 
 
 def _narrowed(
-    kind: str, listed: Kind, where: Mapping[str, Any] | None
+    connection: Connection, kind: str, listed: Kind, where: Mapping[str, Any] | None
 ) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if listed.present is not None:
@@ -409,23 +436,30 @@ def _narrowed(
             raise BadRequest(f"{kind} cannot be asked for by {name[:40]!r}; fields are {fields}")
         column = listed.columns[name]
         column = column.element if isinstance(column, Label) else column
-        values = value if isinstance(value, list | tuple) else [value]
+        values = _several(value)
         if not all(isinstance(each, str | None) for each in values):
             raise BadRequest(f"{name} must be a text or a list of texts")
-        known = askable(each for each in values if each is not None)
-        conditions.append(column.in_(known) if value is not None else column.is_(None))
-        if kind == "works":
-            conditions += _by_index(name, known)
+        known = _askable(values)
+        if value is None:
+            conditions.append(column.is_(None))
+        elif kind in HISTORY:
+            conditions.append(history.narrowed(connection, kind, name, column, known))
+        else:
+            conditions.append(column.in_(known))
     return conditions
 
 
-def _by_index(name: str, values: Sequence[str]) -> Iterator[ColumnElement[bool]]:
-    """What says no more of works than that ``name`` is one of ``values``, but in the words of an
-    index: else the whole history is read to find that there are few.
-    """
-    if name == "owner" and len(values) == 1:
-        login = select(users.c.uid).where(users.c.login == values[0])
-        yield works.c.owner == login.scalar_subquery()
+def _several(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _askable(values: Sequence[str | None]) -> list[str]:
+    return askable(each for each in values if each is not None)
+
+
+def _values(where: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What the fields may be; those are not there of which it is asked that they be nothing."""
+    return {name: _askable(_several(value)) for name, value in where.items() if value is not None}
 
 
 def _number(token: str) -> int:

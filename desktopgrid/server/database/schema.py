@@ -21,6 +21,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Dialect,
     Double,
     ForeignKey,
     Identity,
@@ -111,6 +112,11 @@ def _rights() -> Column[int]:
 
 def _flag(name: str) -> Column[bool]:
     return Column(name, Boolean, nullable=False)
+
+
+def _needs_index(*_asked: Any, dialect: Dialect, **_more: Any) -> bool:
+    """Whether a foreign key has to be given one; MariaDB does so by itself."""
+    return dialect.name not in ("mysql", "mariadb")
 
 
 def _check(condition: str, name: str) -> CheckConstraint:
@@ -306,7 +312,10 @@ submissions = Table(
     _rights(),
     _time("submitted_at"),
     _check("rights BETWEEN 0 AND 511", "submissions_have_rights"),
+    Index("submissions_label", "label", mysql_length=NAME_LENGTH, mariadb_length=NAME_LENGTH),
 )
+for _column in (submissions.c.application, submissions.c.session, submissions.c.group):
+    Index(f"submissions_{_column.name}", _column).ddl_if(callable_=_needs_index)
 
 works = Table(
     "works",
