@@ -120,7 +120,8 @@ def meaning_of(program: str, words: Sequence[str]) -> Meaning:
     if said.action is None:
         if meaning.is_clean:
             return meaning
-        raise WrongWords(f"no action; the actions are {', '.join(f'--{name}' for name in ACTIONS)}")
+        found = f"{said.arguments[0]} is no action" if said.arguments else "no action"
+        raise WrongWords(f"{found}; the actions are {', '.join(f'--{name}' for name in ACTIONS)}")
     meaning.words = ["--format", _format(said.values.get("xwformat"))]
     if "xwcert" in said.values and said.action != "xwsenduser":
         meaning.notes.append("certificates are not taken along; --xwcert has no effect")

@@ -92,7 +92,8 @@ def _run_macro(path: Path, words: Sequence[str], connect: Connect) -> int:
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        return _complain(CLIENT, f"the macro file {path} cannot be read: {error}")
+        reason = getattr(error, "strerror", None) or error
+        return _complain(CLIENT, f"the macro file {path} cannot be read: {reason}")
     common = _common(words)
     for number, line in enumerate(lines, 1):
         try:

@@ -46,11 +46,13 @@ class Output:
 
     def rows(self, kind: str, rows: Sequence[Row], columns: Sequence[str]) -> None:
         """Show objects of one kind (its name in the singular); ``columns`` come first, and a table
-        has only these.
+        has only these, and one without a row is said to be so.
         """
         width = shutil.get_terminal_size().columns if self.out.isatty() else 0
         self.out.write(render(self.format, kind, rows, columns, width))
         self.out.flush()
+        if not rows and self.format == "table":
+            self.say(f"There are no {kind}s to show.")
 
     def record(self, kind: str, record: Row) -> None:
         """Show one object: a table has a line for each of its fields."""

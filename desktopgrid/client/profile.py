@@ -100,8 +100,8 @@ def load(path: Path) -> Identity:
     """
     if not path.exists():
         raise UnknownObject(
-            f"there is no identity file {path}; make one by `xw login`, or name another by"
-            " --identity"
+            f"there is no identity file {path}; make one by `xw login --server"
+            " https://HOST:PORT --ca FILE LOGIN`, or name another by --identity"
         )
     if not is_configuration(path):
         return Identity.read(path)
@@ -200,7 +200,7 @@ def check_ca(ca: str) -> None:
     """Raises BadRequest unless ``ca`` is a certificate in PEM."""
     if "-----BEGIN CERTIFICATE-----" not in ca:
         raise BadRequest(
-            "the CA is no certificate in PEM; take the file that `xwserver init` names"
+            "the CA is no certificate in PEM; take ca.pem, which is in the grid's directory"
         )
 
 

@@ -391,7 +391,10 @@ def migrate(directory: Path, revision: str, yes: bool) -> None:
 @click.argument("login")
 @with_home
 def passwd(directory: Path, login: str) -> None:
-    """Set the password of user LOGIN, read from the terminal or from standard input."""
+    """Set the password of user LOGIN, read from the terminal or from standard input.
+
+    While the server is stopped.
+    """
     from desktopgrid.server.people import set_password
 
     home = enter(Home.open(directory))

@@ -77,11 +77,15 @@ def audit(
 
     home = Home.open(directory)
     found = records.chosen(records.read(home.audit_log), users, objects, since, until)
+    is_empty = True
     for record in found:
+        is_empty = False
         if form == "json":
             click.echo(records.encode([record]), nl=False)
         else:
             click.echo(sentence(record))
+    if is_empty:
+        click.echo(f"Nothing in {home.audit_log} fits.", err=True)
 
 
 def note(home: Home, verb: str, name: str, now: datetime) -> None:

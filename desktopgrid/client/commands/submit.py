@@ -247,6 +247,8 @@ def submit(
         if not is_sweep and shell.output.format == "table":
             sys.stdout.buffer.write(shell.grid.content(results[0], "stdout"))
             sys.stderr.buffer.write(shell.grid.content(results[0], "stderr"))
+        if is_sweep:
+            shell.output.say(f"Next: xw result {' '.join(each.uid for each in submitted)}")
         conclude(shell, results)
 
 

@@ -43,6 +43,13 @@ def summary(results: Iterable[Result]) -> str:
     return f"{total} work{'' if total == 1 else 's'} ended: {parts}."
 
 
+def cancelled(count: int) -> str:
+    """How many works were taken back, in a sentence."""
+    if not count:
+        return "Nothing was cancelled: no work that you may cancel and that has not ended is meant."
+    return "1 work was cancelled." if count == 1 else f"{count} works were cancelled."
+
+
 def follow(
     shell: Shell, arrivals: Arrivals, total: int, timeout: float | None = None
 ) -> list[Result]:
@@ -147,7 +154,7 @@ def cancel(shell: Shell, names: tuple[str, ...]) -> None:
     """
     aborted = shell.grid.cancel(list(shell.names(names)))
     shell.output.rows("work", [{"uid": uid} for uid in aborted], ("uid",))
-    shell.output.say(f"{len(aborted)} works were cancelled; the others had ended.")
+    shell.output.say(cancelled(len(aborted)))
 
 
 @click.command(cls=Command)

@@ -284,7 +284,25 @@ def test_without_an_identity_one_is_told_how_to_get_one(
     monkeypatch.setenv("GLIDEBRIDGE_IDENTITY", str(tmp_path / "none"))
     done = CliRunner().invoke(xw, ["stats"])
     assert (done.exit_code, done.stdout) == (1, "")
-    assert "make one by `xw login`" in done.stderr
+    assert "make one by `xw login --server" in done.stderr
+
+
+def test_a_list_of_nothing_says_so_and_stays_a_list_for_programs(run: Xw) -> None:
+    assert run("sessions").stderr == "There are no sessions to show.\n"
+    assert run("sessions", "-q").stderr == ""
+    done = run("sessions", "--format", "json")
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_cancelling_says_how_many_works_it_took_back(run: Xw) -> None:
+    uid = run("submit", "echo", "-q").stdout.strip()
+    assert run("wait", uid).exit_code == 0
+    assert "Nothing was cancelled" in run("cancel", uid).stderr
+
+
+def test_a_sweep_that_was_waited_for_says_how_to_get_its_results(run: Xw) -> None:
+    done = run("submit", "echo", "--range", "N=1..2", "--wait")
+    assert "Next: xw result " in done.stderr
 
 
 def test_every_command_has_help_with_the_common_options(run: Xw) -> None:

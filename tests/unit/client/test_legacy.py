@@ -174,6 +174,7 @@ def test_a_list_reads_the_same_in_every_format(
     "line, says",
     [
         ("", "no action"),
+        ("--bogus", "--bogus is no action; the actions are"),
         ("--xwgetwork", "--xwgetworks is one"),
         ("--xwgetworks --xwgetapps", "one action at a time"),
         ("--xwlabel", "wants a value"),

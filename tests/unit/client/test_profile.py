@@ -32,7 +32,7 @@ def test_the_first_identity_that_is_named_counts(
 
 
 def test_no_identity_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UnknownObject, match="make one by `xw login`"):
+    with pytest.raises(UnknownObject, match="make one by `xw login --server"):
         profile.load(tmp_path / "none.json")
 
 
