@@ -24,7 +24,7 @@ from desktopgrid.server.database.schema import (
     works,
 )
 
-FEW = 30_000
+FEW = 10_000
 """As many are looked at one by one rather than walked to."""
 
 Values = Mapping[str, Sequence[str]]
