@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from desktopgrid.client.session import GridSession
 from desktopgrid.model.errors import GridError
@@ -12,6 +12,8 @@ from desktopgrid.model.objects import Result
 
 LOOK_SECONDS = 1.0
 """After so long without a result one looks whether there is still a session that could tell."""
+QUIET_SECONDS = 10.0
+"""After so long without any result one who waits is told why."""
 
 
 class Arrivals:
@@ -29,19 +31,33 @@ class Arrivals:
         """None will come, for this reason; who waits is told by its being raised."""
         self._queue.put(error)
 
-    def take(self, total: int, timeout: float | None = None) -> Iterator[Result]:
-        """``total`` results as they come; raises TimeoutError, or what ended the session."""
+    def take(
+        self,
+        total: int,
+        timeout: float | None = None,
+        on_quiet: Callable[[], None] | None = None,
+    ) -> Iterator[Result]:
+        """``total`` results as they come; raises TimeoutError, or what ended the session.
+        ``on_quiet`` is called once if not even one has come after QUIET_SECONDS.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         for missing in range(total, 0, -1):
-            yield self._next(deadline, missing)
+            yield self._next(deadline, missing, on_quiet)
+            on_quiet = None
 
-    def _next(self, deadline: float | None, missing: int) -> Result:
+    def _next(
+        self, deadline: float | None, missing: int, on_quiet: Callable[[], None] | None
+    ) -> Result:
+        quiet_at = time.monotonic() + QUIET_SECONDS
         while True:
             left = LOOK_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
             try:
                 arrival = self._queue.get(timeout=min(left, LOOK_SECONDS))
             except queue.Empty:
                 self._session.check()
+                if on_quiet is not None and time.monotonic() >= quiet_at:
+                    on_quiet()
+                    on_quiet = None
                 if deadline is not None and time.monotonic() >= deadline:
                     works = "1 work has" if missing == 1 else f"{missing} works have"
                     raise TimeoutError(f"{works} not ended in time") from None

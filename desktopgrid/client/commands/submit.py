@@ -243,7 +243,7 @@ def submit(
             submitted.append(shell.grid.submit(its, argument_lists[0], on_ended))
     _report(shell, submitted, wait)
     if wait:
-        results = follow(shell, arrivals, sum(len(each.works) for each in submitted))
+        results = follow(shell, arrivals, [work for each in submitted for work in each.works])
         if not is_sweep and shell.output.format == "table":
             sys.stdout.buffer.write(shell.grid.content(results[0], "stdout"))
             sys.stderr.buffer.write(shell.grid.content(results[0], "stderr"))
@@ -297,7 +297,7 @@ def _submit_description(
         shell.output.say(f"Then, to write the outputs: xw result --description {path} {uids}")
         return
     works = [work for each in submitted for work in each.works]
-    results = follow(shell, arrivals, len(works))
+    results = follow(shell, arrivals, works)
     bring(shell, described, works, results)
     (job, *others) = described.jobs
     if not others and shell.output.format == "table":

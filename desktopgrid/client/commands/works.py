@@ -13,7 +13,7 @@ from desktopgrid.client.arrivals import Arrivals
 from desktopgrid.client.commands.shell import NAMES, Command, Shell, names_of, pass_shell
 from desktopgrid.client.commands.types import Pair, Span
 from desktopgrid.model.lifecycle import TaskStatus, WorkStatus
-from desktopgrid.model.objects import Result
+from desktopgrid.model.objects import UID, Result
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,13 +51,19 @@ def cancelled(count: int) -> str:
 
 
 def follow(
-    shell: Shell, arrivals: Arrivals, total: int, timeout: float | None = None
+    shell: Shell, arrivals: Arrivals, works: Sequence[UID], timeout: float | None = None
 ) -> list[Result]:
-    """Show progress until ``total`` results have come; raises TimeoutError."""
+    """Show progress until the results of all ``works`` have come; raises TimeoutError. Where none
+    comes for a while it says why the first of them is where it is.
+    """
     results: list[Result] = []
     failed = 0
-    with shell.progress("works", total) as progress:
-        for result in arrivals.take(total, timeout):
+
+    def tell_why() -> None:
+        shell.output.say(f"No result yet. {' '.join(shell.grid.why(works[0]))}")
+
+    with shell.progress("works", len(works)) as progress:
+        for result in arrivals.take(len(works), timeout, tell_why):
             results.append(result)
             failed += not went_well(result)
             progress.show(len(results), f"{failed} failed" if failed else "")
@@ -169,7 +175,7 @@ def wait(shell: Shell, names: tuple[str, ...], timeout: int | None) -> None:
     uids = list(dict.fromkeys(shell.grid.works_of(list(shell.names(names)))))
     arrivals = shell.grid.arrivals()
     shell.grid.session.watch(uids, arrivals.tell)
-    conclude(shell, follow(shell, arrivals, len(uids), timeout))
+    conclude(shell, follow(shell, arrivals, uids, timeout))
 
 
 @click.command(cls=Command)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from desktopgrid.client import arrivals
 from desktopgrid.client.cli import xw
 from desktopgrid.client.commands.shell import Shell
 from desktopgrid.client.fake import FakeGrid
@@ -201,6 +202,20 @@ def test_a_result_that_is_not_there_yet_is_said(run: Xw, fake: FakeGrid) -> None
     done = run("result", last_submission(fake).uid)
     assert done.exit_code == 1
     assert "1 of 1 works have no result yet" in done.stderr
+    fake.resume()
+
+
+def test_who_waits_for_long_is_told_why(
+    run: Xw, fake: FakeGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(arrivals, "LOOK_SECONDS", 0.01)
+    fake.pause()
+    run("submit", "echo", "--range", "N=1..2")
+    uid = last_submission(fake).uid
+    done = run("wait", uid, "--timeout", "1")
+    assert done.exit_code == 1
+    assert done.stderr.count(f"No result yet. Work {uid}-0 is WAITING.") == 1
     fake.resume()
 
 
