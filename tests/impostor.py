@@ -7,10 +7,12 @@ from __future__ import annotations
 import select
 import socket
 import ssl
-import threading
+from collections.abc import Callable
+
+from tests.middleman import Middleman
 
 
-class Impostor:
+class Impostor(Middleman):
     """Listens at ``port`` with a key and a certificate of his own; ``heard`` is what he could read.
 
     ``real`` is the port of the server that he stands before.
@@ -18,43 +20,13 @@ class Impostor:
 
     def __init__(self, context: ssl.SSLContext, real: int) -> None:
         self._context, self._real = context, real
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
+        super().__init__()
         self.heard = bytearray()
-        self.connections = 0
         self.refusals: list[str] = []
         """What those said who did not shake hands."""
-        self._threads: list[threading.Thread] = []
-        self._stop, self._stopped = socket.socketpair()
-        self._thread = threading.Thread(target=self._accept, name="impostor")
 
-    def __enter__(self) -> Impostor:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stop.close()
-        self._thread.join(5)
-        for thread in self._threads:
-            thread.join(5)
-        self._listener.close()
-        self._stopped.close()
-
-    @property
-    def url(self) -> str:
-        """Where he waits."""
-        return f"https://127.0.0.1:{self.port}"
-
-    def _accept(self) -> None:
-        while True:
-            ready, _, _ = select.select([self._listener, self._stopped], [], [])
-            if self._stopped in ready:
-                return
-            client, _ = self._listener.accept()
-            self.connections += 1
-            thread = threading.Thread(target=self._serve, args=(client,), name="betrayed")
-            self._threads.append(thread)
-            thread.start()
+    def _next(self) -> Callable[[socket.socket], None]:
+        return self._serve
 
     def _serve(self, plain: socket.socket) -> None:
         plain.settimeout(10)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+from tests.middleman import Middleman
 
-class Relay:
+
+class Relay(Middleman):
     """Passes TCP connections on to a port or to a socket, and breaks them on command. With
     ``is_proxy`` it is an HTTP proxy that knows CONNECT.
 
@@ -27,44 +29,15 @@ class Relay:
         records: bool = False,
     ) -> None:
         self._target, self._cuts, self._is_proxy, self._status = target, cuts, is_proxy, status
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
+        super().__init__()
         self.is_frozen = False
         self._records = records
         self.passed = bytearray()
         self.requests: list[str] = []
-        self.connections = 0
-        self._threads: list[threading.Thread] = []
-        self._stop, self._stopped = socket.socketpair()
-        self._thread = threading.Thread(target=self._accept, name="relay")
 
-    def __enter__(self) -> Relay:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stop.close()
-        self._thread.join(5)
-        for thread in self._threads:
-            thread.join(5)
-        self._listener.close()
-        self._stopped.close()
-
-    @property
-    def url(self) -> str:
-        return f"https://127.0.0.1:{self.port}"
-
-    def _accept(self) -> None:
-        while True:
-            ready, _, _ = select.select([self._listener, self._stopped], [], [])
-            if self._stopped in ready:
-                return
-            client, _ = self._listener.accept()
-            self.connections += 1
-            limit = next(self._cuts, None) if self._cuts is not None else None
-            thread = threading.Thread(target=self._serve, args=(client, limit), name="relayed")
-            self._threads.append(thread)
-            thread.start()
+    def _next(self) -> Callable[[socket.socket], None]:
+        limit = next(self._cuts, None) if self._cuts is not None else None
+        return partial(self._serve, limit=limit)
 
     def _serve(self, client: socket.socket, limit: int | None) -> None:
         with client:

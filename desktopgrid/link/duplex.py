@@ -8,22 +8,22 @@ import time
 from contextlib import suppress
 
 from desktopgrid.link import websocket
-from desktopgrid.link.address import ServerName, connect
+from desktopgrid.link.address import ServerName
 from desktopgrid.link.errors import ConnectionLost, WebSocketBroken
 from desktopgrid.link.proxy import Intermediary
 from desktopgrid.link.stream import Stream
-from desktopgrid.link.tls import pinned
+from desktopgrid.link.streamed import Streamed, stream_to
 from desktopgrid.model.errors import RemoteProtocolError
 from desktopgrid.wire.messages import MAX_FRAME
 
 PATH = "/v1/link"
 
 
-class Duplex:
+class Duplex(Streamed):
     """A Connection over one WebSocket: both sides speak when they like."""
 
     def __init__(self, stream: Stream) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._reader = websocket.Reader(MAX_FRAME)
         self._early: list[bytes] = []  # what came with the answer to the upgrade
 
@@ -33,9 +33,8 @@ class Duplex:
         else ConnectionLost.
         """
         deadline = time.monotonic() + timeout
-        stream = Stream(connect(server, timeout, via), pinned(ca), server.host)
+        stream = stream_to(server, ca, via, deadline)
         try:
-            stream.shake_hands(deadline)
             return cls._upgraded(stream, server, deadline)
         except BaseException:
             stream.close()
@@ -61,16 +60,6 @@ class Duplex:
         duplex._early = duplex._frames(rest)
         return duplex
 
-    @property
-    def heard_at(self) -> float:
-        """When the server was heard last."""
-        return self._stream.heard_at
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the socket has not taken all that was sent."""
-        return self._stream.is_full
-
     def send(self, frame: bytes) -> bool:
         """Send ``frame`` at once; False if the socket does not take all of it: the receiving thread
         sends the rest.
@@ -89,18 +78,10 @@ class Duplex:
         """Make the server answer."""
         self._stream.write(websocket.frame(b"", websocket.PING))
 
-    def wake(self) -> None:
-        """End ``receive``."""
-        self._stream.wake()
-
     def close(self) -> None:
         """Say goodbye, if the socket takes it, and close."""
         self._say_close(websocket.NORMAL)
         self._stream.close()
-
-    def abort(self) -> None:
-        """Cut the connection."""
-        self._stream.abort()
 
     def _frames(self, data: bytes) -> list[bytes]:
         try:

@@ -52,7 +52,7 @@ class Record(msgspec.Struct, omit_defaults=True, gc=False):
 
 WHAT: Mapping[type[m.Message], tuple[str, ...]] = {
     m.Chmod: ("rights",),
-    m.ChangeUser: ("level", "group", "email"),
+    m.ChangeUser: ("level", "group", "email", "quota_mib", "add_subjects", "remove_subjects"),
     m.SendApplication: ("name", "cpu", "os", "data", "rights"),
     m.SendData: ("name", "size", "rights"),
     m.SendGroup: ("kind", "name"),
@@ -123,7 +123,7 @@ def _what(asked: m.Message) -> dict[str, Any]:
             "application": asked.description.get("application"),
             "label": asked.description.get("label"),
         }
-    return {f: _plain(f, value) for f, value in found.items() if value not in (None, "")}
+    return {f: _plain(f, value) for f, value in found.items() if value not in (None, "", ())}
 
 
 def _plain(field: str, value: Any) -> Any:

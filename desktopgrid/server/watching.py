@@ -12,47 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import Histogram
 
-from desktopgrid.model.errors import (
-    AccessDenied,
-    AlreadyThere,
-    BadRequest,
-    GridError,
-    LimitExceeded,
-    NoRoom,
-    NotAuthenticated,
-    Unavailable,
-    UnknownObject,
-)
 from desktopgrid.server import access, audit
 from desktopgrid.server.logs import LineFile
 from desktopgrid.server.requests import READING
-from desktopgrid.server.throttle import Throttled
+from desktopgrid.server.statuses import STATUS_OF_CODE
 from desktopgrid.wire import messages as m
 
 if TYPE_CHECKING:
     from desktopgrid.server.core import Peer
     from desktopgrid.server.state import Grid
 
-STATUSES: tuple[tuple[type[GridError], int], ...] = (
-    (NotAuthenticated, 401),
-    (AccessDenied, 403),
-    (UnknownObject, 404),
-    (AlreadyThere, 409),
-    (Throttled, 429),
-    (LimitExceeded, 413),
-    (BadRequest, 400),
-    (NoRoom, 507),
-    (Unavailable, 503),
-)
-"""The HTTP status of each error, the first that fits."""
-STATUS_OF_CODE = {kind.code: status for kind, status in STATUSES}
 DONE = "done"
 COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-
-
-def status_of(error: GridError) -> int:
-    """The HTTP status that says ``error``."""
-    return next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
 
 
 class Watcher:

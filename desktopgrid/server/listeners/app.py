@@ -21,8 +21,8 @@ from desktopgrid.server.listeners import (
 from desktopgrid.server.listeners.identities import Identities
 from desktopgrid.server.listeners.service import Service
 from desktopgrid.server.objectstore import ObjectStore
+from desktopgrid.server.statuses import status_of
 from desktopgrid.server.storage import Store
-from desktopgrid.server.watching import status_of
 from desktopgrid.wire.messages import MAX_FRAME
 
 HEADERS = {

@@ -20,7 +20,7 @@ from defusedxml.xmlrpc import DefusedExpatParser
 from desktopgrid.model.errors import BadRequest, GridError, UnknownObject
 from desktopgrid.server.listeners.app import answer_errors
 from desktopgrid.server.listeners.asking import BY_VERB, by_password, by_token, message_of, note
-from desktopgrid.server.watching import status_of
+from desktopgrid.server.statuses import status_of
 from desktopgrid.wire.messages import MAX_FRAME
 
 if TYPE_CHECKING:
