@@ -66,6 +66,38 @@ PROGRAMS = {
 }
 
 
+class Interruption:
+    """A signal that tells us to leave: at once, or as soon as it is not held any more."""
+
+    def __init__(self) -> None:
+        self._is_held = False
+        self._number = 0
+
+    def hear(self, number: int, frame: object) -> None:
+        """The handler of the signal."""
+        self._number = number
+        if not self._is_held:
+            self.check()
+
+    def check(self) -> None:
+        """Leave if the signal has come."""
+        if self._number:
+            number, self._number = self._number, 0
+            sys.exit(128 + number)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The signal interrupts nothing that happens inside; :meth:`check` follows."""
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+
+
+interruption = Interruption()
+
+
 class DemoFailed(Exception):
     """Something did not come up; says what, and where the log is."""
 
@@ -73,7 +105,7 @@ class DemoFailed(Exception):
 def main(picture: Path = DEMO / "picture.json", target: Path = DEMO / "fractal.png") -> int:
     """The demo; 0 if every tile of the picture is there."""
     # SIGTERM cleans up as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, interruption.hear)
     directory = Path(tempfile.mkdtemp(prefix="demo-", dir=cache()))
     # A pool that root starts runs as an account that has to find its own directory in here.
     directory.chmod(0o711)
@@ -166,8 +198,8 @@ def server(home: Path, site: str) -> Iterator[None]:
     say("Making a grid and starting its server.")
     run("xwserver", "init", str(home), "--port", "0", "--address", "127.0.0.1")
     (home / "sites.d" / "pool.conf").write_text(site)
-    run("xwserver", "--directory", str(home), "start")
     try:
+        run("xwserver", "--directory", str(home), "start")
         yield
     finally:
         run("xwserver", "--directory", str(home), "stop", must=False)
@@ -179,7 +211,8 @@ def worker(home: Path, directory: Path) -> Iterator[None]:
     say("Starting a worker on this machine.")
     log = directory / "worker.log"
     options = ["--identity", str(home / "worker.identity"), "--dir", str(directory / "worker")]
-    with log.open("wb") as output:
+    # A process that is started while a signal has us leave would be nobody's to end.
+    with log.open("wb") as output, interruption.held():
         process = subprocess.Popen(
             program("xwworker", *options, "--slots", "1", "console"),
             stdin=subprocess.DEVNULL,
@@ -187,6 +220,7 @@ def worker(home: Path, directory: Path) -> Iterator[None]:
             stderr=output,
         )
     try:
+        interruption.check()
         yield
     finally:
         process.terminate()
@@ -201,8 +235,8 @@ def worker(home: Path, directory: Path) -> Iterator[None]:
 def pilots(identity: Path) -> Iterator[None]:
     """Pilots at the site."""
     say(f"Submitting {PILOTS} pilots.")
-    run("pilot", "--identity", str(identity), "submit", "--site", "pool", "-n", str(PILOTS))
     try:
+        run("pilot", "--identity", str(identity), "submit", "--site", "pool", "-n", str(PILOTS))
         yield
     finally:
         run("pilot", "--identity", str(identity), "remove", "--site", "pool", "--now", must=False)

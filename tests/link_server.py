@@ -133,6 +133,11 @@ class LinkServer:
 
         self._call(restart)
 
+    @property
+    def is_polled(self) -> bool:
+        """Whether a poll waits here. Between two polls there is nothing to cut."""
+        return any(poll.newest > poll.done for poll in self.polls.values())
+
     def cut(self) -> None:
         """Cut all connections."""
         self._call(self._cut)

@@ -426,6 +426,7 @@ def test_where_the_upgrade_is_refused_the_server_is_polled(server: LinkServer, s
 def test_where_websockets_are_dropped_the_server_is_polled(server: LinkServer) -> None:
     server.drops_websockets = True
     with a_link(server.identity()) as owner:
+        wait_until(lambda: server.is_polled)
         server.cut()
         wait_until(lambda: len(owner.opened) == 2)
     assert server.doors == ["poll", "poll"]
