@@ -8,9 +8,6 @@ from collections.abc import Iterable
 from condor import ads
 from condor.errors import DescriptionRefused
 
-SPACE = " \t\n\r\v\f"
-"""What separates words."""
-
 
 def quote_list(field_name: str, words: Iterable[str]) -> str:
     """Arguments, or ``NAME=value`` pairs, in HTCondor's new syntax; raises DescriptionRefused.

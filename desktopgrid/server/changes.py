@@ -11,9 +11,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-KEEP = None
-"""Written where a column has no value."""
-
 
 class UserGroupSaved(NamedTuple):
     uid: str

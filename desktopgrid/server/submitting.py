@@ -50,7 +50,6 @@ from desktopgrid.server.tasks import offer
 from desktopgrid.wire import messages as m
 
 LONGEST_REQUIREMENTS = 4096
-LONGEST_ARGUMENTS = 128 << 10
 MOST_CORES = 4096
 MOST_REMEMBERED = 2048
 """Bytes of a description that is remembered."""

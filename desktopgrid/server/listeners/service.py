@@ -201,9 +201,7 @@ class Service:
         self._core = None
         self._trouble = f"the server cannot store anything at present: {error}"
         self._room.set()
-        for peer in list(core.peers.values()):
-            if peer.close is not None:
-                peer.close(Unavailable.code, self._trouble)
+        core.end_all(Unavailable.code, self._trouble)
         self._disappoint(self._trouble)
         if not isinstance(error, records.ShardLost):
             self.spawn(self._recover())
@@ -252,9 +250,7 @@ class Service:
             await self.in_thread(self._readers, core.journal.close)
             # What a failed last commit has not written is not acknowledged.
             core.durable(core.journal.written)
-            for peer in list(core.peers.values()):
-                if peer.close is not None:
-                    peer.close(Unavailable.code, self._trouble)
+            core.end_all(Unavailable.code, self._trouble)
         self._disappoint(self._trouble)
         for pool in (self._readers, self.files):
             pool.shutdown(wait=False)
