@@ -1,5 +1,6 @@
 """The real programs and services that any test may ask for by name."""
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -25,11 +26,14 @@ __all__ = [
 
 
 @pytest.fixture(autouse=True)
-def umask() -> Iterator[None]:
-    """Commands that tests call in this process set it, as they would in a process of their own."""
-    before = os.umask(0o022)
+def as_before() -> Iterator[None]:
+    """Commands that tests call in this process set its umask and its log level, as they would in a
+    process of their own.
+    """
+    umask, level = os.umask(0o022), logging.getLogger().level
     yield
-    os.umask(before)
+    os.umask(umask)
+    logging.getLogger().setLevel(level)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -135,8 +135,9 @@ class LinkServer:
 
     @property
     def is_polled(self) -> bool:
-        """Whether a poll waits here. Between two polls there is nothing to cut."""
-        return any(poll.newest > poll.done for poll in self.polls.values())
+        """Whether a poll of the newest link waits here. Between two there is nothing to cut."""
+        newest = list(self.polls.values())[-1:]
+        return any(poll.newest > poll.done for poll in newest)
 
     def cut(self) -> None:
         """Cut all connections."""

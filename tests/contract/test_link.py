@@ -157,6 +157,7 @@ def test_a_cut_connection_is_resumed(server: LinkServer, door: str) -> None:
         for n in range(3):
             owner.link.say(started(3 * n))
             wait_until(lambda n=n: len(owner.heard) == 3 * n + 1)  # type: ignore[misc]
+            wait_until(lambda: door != "poll" or server.is_polled)
             server.cut()
             owner.link.say(started(3 * n + 1))
             owner.link.say(started(3 * n + 2))

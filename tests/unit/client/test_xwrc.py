@@ -180,14 +180,10 @@ def test_patience_and_log_level_are_the_command_lines_or_the_files(
         levels.append(logging.getLogger().level)
         return fake.open()
 
-    before = logging.getLogger().level
-    try:
-        legacy_cli.run(CLIENT, ["--xwconfig", str(path), "--xwgetapps"], connect)
-        words = ["--xwclientloopdelay", "250", "--xwverbose"]
-        legacy_cli.run(CLIENT, [*words, "--xwconfig", str(path), "--xwgetapps"], connect)
-        legacy_cli.run(CLIENT, ["--xwconfig", str(tmp_path / "none"), "--xwgetapps"], connect)
-    finally:
-        logging.getLogger().setLevel(before)
+    legacy_cli.run(CLIENT, ["--xwconfig", str(path), "--xwgetapps"], connect)
+    words = ["--xwclientloopdelay", "250", "--xwverbose"]
+    legacy_cli.run(CLIENT, [*words, "--xwconfig", str(path), "--xwgetapps"], connect)
+    legacy_cli.run(CLIENT, ["--xwconfig", str(tmp_path / "none"), "--xwgetapps"], connect)
     assert patiences == [1.5, 0.25, 60.0]
     assert levels[:2] == [logging.ERROR, logging.DEBUG]
 
@@ -198,12 +194,8 @@ def test_patience_and_log_level_are_the_command_lines_or_the_files(
 )
 def test_a_client_knows_the_four_levels(tmp_path: Path, level: str, number: int) -> None:
     path = an_xwrc(tmp_path, LOGGERLEVEL=level)
-    before = logging.getLogger().level
-    try:
-        Shell()._heed(path)
-        assert logging.getLogger().level == number
-    finally:
-        logging.getLogger().setLevel(before)
+    Shell()._heed(path)
+    assert logging.getLogger().level == number
 
 
 @pytest.mark.feature("XW-CLI-6")
