@@ -17,7 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from desktopgrid.client.certificates import Proof
+from desktopgrid.credentials.proof import Proof
 from desktopgrid.link import settings
 from desktopgrid.link.identity import Identity
 from desktopgrid.link.manual import CLIENTS

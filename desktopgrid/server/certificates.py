@@ -20,11 +20,11 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL import crypto
 
+from desktopgrid.credentials.proxies import Policy, ProxyInfo, proxy_info
+from desktopgrid.credentials.subjects import extensions_of, is_proxy, text_of
 from desktopgrid.model.errors import BadRequest, NotAuthenticated
 from desktopgrid.model.rights import EVERYTHING, Scope
 from desktopgrid.server.proved import Proved
-from desktopgrid.server.proxies import Policy, ProxyInfo, proxy_info
-from desktopgrid.server.subjects import extensions_of, is_proxy, text_of
 
 SHORTEST_RSA = 2048
 HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)

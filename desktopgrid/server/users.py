@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from desktopgrid.credentials.subjects import canonical
 from desktopgrid.model.errors import (
     AccessDenied,
     AlreadyThere,
@@ -20,7 +21,6 @@ from desktopgrid.model.rights import Scope, UserLevel, Who, may_administer
 from desktopgrid.server import changes as c
 from desktopgrid.server.hosts import lose_hosts
 from desktopgrid.server.state import Grid, Outcome, check_name, clean, timestamp
-from desktopgrid.server.subjects import canonical
 from desktopgrid.server.tasks import offer
 from desktopgrid.wire import messages as m
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from desktopgrid.client.certificates import Proof
 from desktopgrid.client.grid import Grid
+from desktopgrid.credentials.proof import Proof
 from desktopgrid.link.address import ServerName
 from desktopgrid.link.https import HTTPS
 from desktopgrid.link.identity import Identity

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
-from desktopgrid.client import certificates, profile
+from desktopgrid.client import profile
 from desktopgrid.client.bearer import discovered
 from desktopgrid.client.bearer import read as read_token
 from desktopgrid.client.commands.shell import Command, Shell, pass_shell
 from desktopgrid.client.commands.types import Span
+from desktopgrid.credentials.proof import Proof, proxy_path
 from desktopgrid.model.errors import NotAuthenticated
 
 
@@ -134,8 +135,8 @@ def login(
         token = _token_in(token_file) if token_file is not None else discovered()
         made = profile.log_in_by_token(servers, authority, token, path, lifetime, label)
     else:
-        source = cert or Path(proxy or certificates.proxy_path())
-        proof = certificates.Proof.read(source, key, lambda: asked("Passphrase of the key"))
+        source = cert or Path(proxy or proxy_path())
+        proof = Proof.read(source, key, lambda: asked("Passphrase of the key"))
         made = profile.log_in_by_certificate(servers, authority, proof, path, lifetime, label)
     tell(shell, made, label, path)
 

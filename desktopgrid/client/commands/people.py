@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from desktopgrid.client.certificates import public_part
 from desktopgrid.client.commands.identity import FILE, asked, password_said
 from desktopgrid.client.commands.lists import LIMIT
 from desktopgrid.client.commands.shell import Command, Shell, pass_shell
 from desktopgrid.client.commands.types import Quota
+from desktopgrid.credentials.proof import public_part
 from desktopgrid.model.rights import UserLevel
 
 LEVELS = [level.name.lower() for level in UserLevel]

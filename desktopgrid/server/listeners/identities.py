@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from desktopgrid.credentials.subjects import certificates_in
 from desktopgrid.model.errors import BadRequest, NotAuthenticated, Unavailable
 from desktopgrid.server.certificates import Trust, is_signed, public_key, verify
 from desktopgrid.server.config import IssuerSection
@@ -23,7 +24,6 @@ from desktopgrid.server.issuers import Claims, Issuer, issuer_of
 from desktopgrid.server.listeners.clock import utc_now
 from desktopgrid.server.proved import Proved
 from desktopgrid.server.state import Grid, Outcome
-from desktopgrid.server.subjects import certificates_in
 from desktopgrid.server.throttle import Throttle
 from desktopgrid.server.trusted import TrustedDirectory
 from desktopgrid.server.users import revoke_token

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from desktopgrid.credentials.subjects import certificates_in
 from desktopgrid.model.errors import BadRequest, NotAuthenticated
 from desktopgrid.model.rights import EVERYTHING, Scope
 from desktopgrid.server import certificates
@@ -26,7 +27,6 @@ from desktopgrid.server.certificates import (
     serial_of,
     verify,
 )
-from desktopgrid.server.subjects import certificates_in
 from tests.grid_ca import (
     INDEPENDENT,
     LIMITED,

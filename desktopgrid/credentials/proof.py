@@ -42,7 +42,7 @@ class Proof:
     """A chain of certificates in PEM, and the key of the first one."""
 
     chain: str
-    _key: Any = field(repr=False)
+    key: Any = field(repr=False)
 
     @classmethod
     def read(cls, certificate: Path, key: Path | None, ask: AskPassphrase = lambda: "") -> Proof:
@@ -64,13 +64,13 @@ class Proof:
         from cryptography.hazmat.primitives import hashes
         from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-        if isinstance(self._key, rsa.RSAPrivateKey):
+        if isinstance(self.key, rsa.RSAPrivateKey):
             pss = padding.PSS(padding.MGF1(hashes.SHA256()), hashes.SHA256().digest_size)
-            signature = self._key.sign(message, pss, hashes.SHA256())
-        elif isinstance(self._key, ec.EllipticCurvePrivateKey):
-            signature = self._key.sign(message, ec.ECDSA(hashes.SHA256()))
+            signature = self.key.sign(message, pss, hashes.SHA256())
+        elif isinstance(self.key, ec.EllipticCurvePrivateKey):
+            signature = self.key.sign(message, ec.ECDSA(hashes.SHA256()))
         else:
-            signature = self._key.sign(message)
+            signature = self.key.sign(message)
         return base64.b64encode(signature).decode()
 
 

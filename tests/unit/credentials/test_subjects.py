@@ -6,10 +6,10 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from desktopgrid.credentials.subjects import canonical, text_of
 from desktopgrid.model.errors import AlreadyThere, BadRequest, UnknownObject
 from desktopgrid.model.objects import Credential
 from desktopgrid.server import changes as c
-from desktopgrid.server.subjects import canonical, text_of
 from desktopgrid.wire import messages as m
 from tests.builders import NOON, GridUnderTest
 from tests.grid_ca import a_ca, a_person, a_proxy, name

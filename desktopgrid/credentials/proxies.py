@@ -1,4 +1,4 @@
-"""What a proxy certificate says of itself: ProxyCertInfo of RFC 3820, 3.8.
+"""What a proxy certificate says of itself: ProxyCertInfo of RFC 3820, 3.8, read and written.
 
 ProxyCertInfo ::= SEQUENCE { pCPathLenConstraint INTEGER (0..MAX) OPTIONAL,
                              proxyPolicy SEQUENCE { policyLanguage OBJECT IDENTIFIER,
@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from cryptography import x509
 
+from desktopgrid.credentials.subjects import PROXY_INFO, extensions_of
 from desktopgrid.model.errors import BadRequest
-from desktopgrid.server.subjects import PROXY_INFO, extensions_of
 
 SEQUENCE, INTEGER, IDENTIFIER, OCTETS = 0x30, 0x02, 0x06, 0x04
 
@@ -52,6 +52,22 @@ def proxy_info(certificate: x509.Certificate, shown: str) -> ProxyInfo:
         return _read(extension.value.value)
     except ValueError as error:
         raise BadRequest(f"{shown}: {error}") from None
+
+
+def written(info: ProxyInfo) -> x509.UnrecognizedExtension:
+    """``info`` as a certificate has it."""
+    number = b""
+    if info.longest is not None:
+        # A first bit that is set would make it a negative number.
+        size = info.longest.bit_length() // 8 + 1
+        number = _element(INTEGER, info.longest.to_bytes(size, "big"))
+    policy = _element(SEQUENCE, _element(IDENTIFIER, info.policy.value))
+    return x509.UnrecognizedExtension(PROXY_INFO, _element(SEQUENCE, number + policy))
+
+
+def _element(tag: int, content: bytes) -> bytes:
+    """An element of less than 128 bytes, as all of these are."""
+    return bytes((tag, len(content))) + content
 
 
 def _read(der: bytes) -> ProxyInfo:

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from desktopgrid.client.certificates import Proof, proxy_path, public_part
+from desktopgrid.credentials.proof import Proof, proxy_path, public_part
 from desktopgrid.model.errors import BadRequest
 from desktopgrid.server.certificates import is_signed
 from tests.grid_ca import Holder, a_ca, a_person, a_proxy, write_proxy
