@@ -4,12 +4,13 @@ Time comes from the ``clock``: whatever should have happened since the last ques
 next one. It passes tests/contract/test_condor_pool.py, as the real one does.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from condor.errors import PoolUnavailable
-from condor.jobs import Job, JobId, JobStatus
+from condor.jobs import Job, JobId, JobStatus, Spooled
 from condor.submit import JobDescription, as_cluster, require_files
 
 HELD_BY_USER, SUBMITTED_ON_HOLD = 1, 15
@@ -21,6 +22,8 @@ class Outcome:
 
     after: timedelta
     exit_code: int = 0
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """What it leaves."""
 
 
 UNTIL_REMOVED = Outcome(timedelta.max)
@@ -58,11 +61,10 @@ class FakeSchedd:
         self.slots = slots
         self.unavailable_because: str | None = None
         """Set it, and every question raises PoolUnavailable until it is None again."""
-        self.errors: dict[JobId, bytes] = {}
-        """What jobs wrote to standard error."""
         self._clock, self._behaviour = clock, behaviour
         self._queue: dict[JobId, _Entry] = {}
         self._history: dict[JobId, _Entry] = {}
+        self._let_go: set[JobId] = set()
         self._last_cluster = 0
 
     def __repr__(self) -> str:
@@ -120,10 +122,23 @@ class FakeSchedd:
         self._advance()
         return {job: entry.description for job, entry in self._queue.items()}
 
-    def errors_of(self, job: JobId) -> bytes:
-        """What ``errors`` has."""
+    def retrieve(self, job: JobId, directory: Path) -> Spooled | None:
+        """What the job's Outcome has, until it is let go."""
         self._advance()
-        return self.errors.get(job, b"")
+        entry = self._history.get(job)
+        if entry is None or entry.job.status != JobStatus.COMPLETED or job in self._let_go:
+            return None
+        for name, content in entry.outcome.files.items():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            (directory / name).write_bytes(content)
+        said = entry.description
+        texts = {name: text for name, text in said.attributes.items() if isinstance(text, str)}
+        return Spooled(said.output or "", said.error or "", texts)
+
+    def let_go(self, ids: Sequence[JobId]) -> None:
+        """What they left is gone."""
+        self._advance()
+        self._let_go |= set(ids)
 
     def remove(self, ids: Sequence[JobId], reason: str) -> None:
         """Idempotent."""

@@ -1,9 +1,12 @@
 """Jobs as the schedd knows them, in words. HTCondor's numbers are read here and nowhere else."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol, Self
 
 from condor.errors import CondorError
@@ -140,6 +143,16 @@ POLICY_WORDS = {
 LOST_ITS_SLOT = "its slot was taken away, and it starts only once"
 
 
+@dataclass(frozen=True)
+class Spooled:
+    """What came back of a job: which file is which, and what it was submitted with."""
+
+    output: str
+    error: str
+    attributes: Mapping[str, str]
+    """Those of its own attributes that are strings."""
+
+
 class JobQueue(Protocol):
     """The jobs of one schedd. A new kind is done when tests/contract/test_condor_pool.py passes."""
 
@@ -161,8 +174,10 @@ class JobQueue(Protocol):
     ) -> dict[JobId, Job]:
         """Those that have left the queue, as far as it is remembered; perhaps seconds late."""
 
-    def errors_of(self, job: JobId) -> bytes:
-        """What a spooled job that has ended wrote to standard error; empty where it is not kept."""
+    def retrieve(self, job: JobId, directory: Path) -> Spooled | None:
+        """Bring what a spooled job that has ended left into ``directory``; None where it is not
+        kept. What is in ``directory`` then has the names that the job's machine gave it.
+        """
 
     def remove(self, ids: Sequence[JobId], reason: str) -> None:
         """Idempotent."""
@@ -172,3 +187,6 @@ class JobQueue(Protocol):
 
     def release(self, ids: Sequence[JobId], reason: str) -> None:
         """Let held jobs run again."""
+
+    def let_go(self, ids: Sequence[JobId]) -> None:
+        """Jobs that have ended and were to stay in the queue need not any more. Idempotent."""

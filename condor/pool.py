@@ -35,7 +35,7 @@ from condor.errors import (
     PoolUnavailable,
     ScheddRefused,
 )
-from condor.jobs import HELD_FOR_SPOOLING, STATUS_OF_CODE, Job, JobId, JobStatus
+from condor.jobs import HELD_FOR_SPOOLING, STATUS_OF_CODE, Job, JobId, JobStatus, Spooled
 from condor.submit import JobDescription, as_cluster, require_files
 
 logger = logging.getLogger(__name__)
@@ -173,22 +173,31 @@ class Schedd:
             found = schedd.history(_constraint(ours), ATTRIBUTES, match=-1, since=since)
             return _wanted(ours, (_job(name, ad, is_in_queue=False) for ad in found))
 
-    def errors_of(self, job: JobId) -> bytes:
-        """What a spooled job that has ended wrote to standard error; empty where it is not kept."""
+    def retrieve(self, job: JobId, directory: Path) -> Spooled | None:
+        """Bring what a spooled job that has ended left into ``directory``; None where it is not
+        kept. What is in ``directory`` then has the names that the job's machine gave it.
+        """
         with self._asked("give back output") as (name, schedd):
             constraint = ads.all_of([_constraint({job}), ads.equals("ProcId", job.proc)])
-            found = schedd.query(constraint, ["JobStatus", "Err", "StageInFinish"])
-            if job.schedd != name or not found or not ads.has(found[0], "StageInFinish"):
-                return b""
+            found = schedd.query(constraint) if job.schedd == name else []
+            if not found or not ads.has(found[0], "StageInFinish"):
+                return None
             ad = found[0]
             if STATUS_OF_CODE[ads.integer(ad, "JobStatus")] != JobStatus.COMPLETED:
-                return b""
-            with tempfile.TemporaryDirectory(prefix="glidebridge-output-") as directory:
-                # The bindings write to where the job was submitted, which may be elsewhere.
-                schedd.edit(job.in_schedd, "SUBMIT_Iwd", ads.literal(directory))
-                schedd.retrieve([job.in_schedd])
-                written = Path(directory) / Path(ads.string(ad, "Err")).name
-                return written.read_bytes() if written.is_file() else b""
+                return None
+            # The bindings write to where the job was submitted, which may be elsewhere.
+            schedd.edit(job.in_schedd, "SUBMIT_Iwd", ads.literal(str(directory)))
+            schedd.retrieve([job.in_schedd])
+            texts = {key: text for key in ad if isinstance(text := ad.get(key), str)}
+            output, error = (Path(texts.get(key, "")).name for key in ("Out", "Err"))
+            return Spooled(output, error, texts)
+
+    def let_go(self, ids: Sequence[JobId]) -> None:
+        """Jobs that have ended and were to stay in the queue need not any more. Idempotent."""
+        ended = [job for job, found in self.jobs(ids).items() if found.status in _OVER]
+        with self._asked("let jobs go") as (_, schedd):
+            for job in ended:
+                schedd.edit(job.in_schedd, "LeaveJobInQueue", "False")
 
     def remove(self, ids: Sequence[JobId], reason: str) -> None:
         """Take the jobs out of the queue. Idempotent: a job that is gone is no error."""
@@ -269,6 +278,7 @@ class Schedd:
             logger.debug("%s knows us as %s", self.location, identity.get("MyRemoteUserName"))
 
 
+_OVER = (JobStatus.COMPLETED, JobStatus.REMOVED)
 _REFUSAL = "Failed to create job ad"
 _POLICY = "The job attribute PeriodicRemove expression"
 _NOBODY_YET = Path()

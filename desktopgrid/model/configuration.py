@@ -257,6 +257,13 @@ def _float(text: str) -> float:
         raise ValueError("a number") from None
 
 
+def _path(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError("a path; nobody here has such a home") from None
+
+
 def _bool(text: str) -> bool:
     try:
         return _BOOLEANS[text.lower()]
@@ -279,7 +286,7 @@ _READERS: dict[Any, Callable[[str], Any]] = {
     int: _int,
     float: _float,
     bool: _bool,
-    Path: lambda text: Path(text).expanduser(),
+    Path: _path,
     timedelta: timedelta_of,
 }
 

@@ -16,6 +16,7 @@ from desktopgrid.model.account import Account
 from desktopgrid.model.errors import AlreadyThere, Unavailable
 from desktopgrid.model.objects import new_uid
 from desktopgrid.model.rights import UserLevel
+from desktopgrid.model.sites import SITE_OF_KIND
 from desktopgrid.server import changes, pki
 from desktopgrid.server.account import give
 from desktopgrid.server.database import engine as database
@@ -81,7 +82,7 @@ def found(
 def _furnish(directory: Path, now: datetime) -> None:
     home = Home.open(directory)
     home.sites_directory.mkdir(mode=0o755)
-    for sample in ("condor", "local"):
+    for sample in SITE_OF_KIND:
         # Not *.conf: it is no site until the administrator says so.
         write_private(
             home.sites_directory / f"{sample}.conf.sample", sample_text(sample), mode=0o644

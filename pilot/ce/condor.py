@@ -1,8 +1,13 @@
-"""Pilots as jobs of an HTCondor pool, through a JobQueue of the HTCondor seam.
+"""Jobs of an HTCondor pool, through a JobQueue of the HTCondor seam.
 
-The pilot reads its slot's ad by itself (``_CONDOR_MACHINE_AD``): cores, memory, the site's grace.
+A job with outputs runs under collect.sh: HTCondor holds a job that does not leave every file that
+it was to leave, and the numbers that collect.sh gives them are confused with nothing else.
+
+A pilot reads its slot's ad by itself (``_CONDOR_MACHINE_AD``): cores, memory, the site's grace.
 """
 
+import json
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -10,26 +15,38 @@ from pathlib import Path
 
 from condor.errors import CondorError, PoolUnavailable
 from condor.jobs import Job, JobId, JobQueue, JobStatus
-from condor.submit import STANDARD_PATH, JobDescription
+from condor.submit import STANDARD_PATH
+from condor.submit import JobDescription as CondorJob
 from desktopgrid.model.lifecycle import PilotStatus
 from pilot.ce.base import (
+    OUTPUT_LIMIT,
+    STDERR,
+    STDOUT,
     ComputingElementUnavailable,
-    PilotDescription,
-    PilotState,
+    JobDescription,
+    JobState,
+    NothingToRetrieve,
     Reference,
     SubmissionRefused,
 )
+from pilot.ce.landing import Landing, TooMuch, open_regular
 
 STAMP_ATTRIBUTE = "GlidebridgeStamp"
+OUTPUTS_ATTRIBUTE = "GlidebridgeOutputs"
+
+COLLECT = Path(__file__).with_name("collect.sh")
+KEPT = "glidebridge-outputs"
+"""The directory, and what collect.sh puts into it, that HTCondor is to bring back."""
 
 REMOVED_BY_US = "taken back by Glidebridge"
 """In the RemoveReason of a job: it tells our removals from those of the site."""
 
-ENDED_PILOTS_STAY = timedelta(minutes=10)
-"""In the queue, as a completed job; HTCondor's history may be seconds late."""
+ENDED_JOBS_STAY = timedelta(minutes=10)
+"""In the queue, as completed ones; HTCondor's history may be seconds late."""
+OUTPUTS_STAY = timedelta(days=10)
 
 WALL_TIME_SLACK = timedelta(minutes=10)
-"""A pilot ends by itself at its wall time; the schedd takes one that did not."""
+"""A pilot ends by itself at its wall time; the schedd takes what did not."""
 
 LAST_BYTES = 4096
 
@@ -57,7 +74,7 @@ class CondorCE:
     ) -> None:
         """``spool``: the schedd copies all files at submission, and need not see ours later.
 
-        ``logs`` is a directory for the pilots' stdout and stderr, where the schedd can write it;
+        ``logs`` is a directory for the jobs' stdout and stderr, where the schedd can write it;
         what is spooled stays with the schedd. ``requirements`` is about the pool's slots. ``name``
         is what errors call this door.
         """
@@ -68,11 +85,12 @@ class CondorCE:
     def __repr__(self) -> str:
         return f"<CondorCE on {self._queue!r}>"
 
-    def submit(self, pilots: Sequence[PilotDescription]) -> list[Reference]:
-        """One cluster of jobs for all of them."""
+    def submit(self, jobs: Sequence[JobDescription]) -> list[Reference]:
+        """One cluster for all of them."""
         with self._asked():
-            jobs = [self._job(pilot) for pilot in pilots]
-            return [Reference(str(job)) for job in self._queue.submit(jobs, spool=self._spool)]
+            described = [self._described(job) for job in jobs]
+            taken = self._queue.submit(described, spool=self._spool)
+            return [Reference(str(job)) for job in taken]
 
     def find(self, stamps: Sequence[str]) -> dict[str, Reference]:
         """Those in the queue, by the attribute that they were submitted with."""
@@ -82,12 +100,43 @@ class CondorCE:
 
     def last_words(self, reference: Reference) -> str:
         """From the schedd, while it keeps what was spooled."""
-        with self._asked():
+        with self._asked(), tempfile.TemporaryDirectory(prefix="glidebridge-output-") as place:
             for job in _job_ids([reference]):
-                return self._queue.errors_of(job)[-LAST_BYTES:].decode(errors="replace")
-            return ""
+                spooled = self._queue.retrieve(job, Path(place))
+                error = spooled and open_regular(Path(place), spooled.error)
+                if error:
+                    with error:
+                        return error.read()[-LAST_BYTES:].decode(errors="replace")
+        return ""
 
-    def statuses(self, references: Sequence[Reference]) -> dict[Reference, PilotState]:
+    def retrieve(
+        self, reference: Reference, directory: Path, limit: int = OUTPUT_LIMIT
+    ) -> list[str]:
+        """From the schedd, while it keeps what was spooled."""
+        with self._asked(), tempfile.TemporaryDirectory(prefix="glidebridge-output-") as place:
+            for job in _job_ids([reference]):
+                spooled = self._queue.retrieve(job, Path(place))
+                if spooled is None:
+                    continue
+                outputs = json.loads(spooled.attributes.get(OUTPUTS_ATTRIBUTE, "[]"))
+                try:
+                    with Landing(directory, limit) as landing:
+                        landing.take(STDOUT, Path(place), spooled.output)
+                        landing.take(STDERR, Path(place), spooled.error)
+                        for number, name in enumerate(outputs):
+                            landing.take(name, Path(place), f"{KEPT}/{number}")
+                except TooMuch as too_much:
+                    raise NothingToRetrieve(self._name, reference, str(too_much)) from too_much
+                return landing.names
+        reason = "it has not ended, or the schedd keeps nothing of it"
+        raise NothingToRetrieve(self._name, reference, reason)
+
+    def discard(self, references: Sequence[Reference]) -> None:
+        """The schedd need not keep them any longer."""
+        with self._asked():
+            self._queue.let_go(list(_job_ids(references)))
+
+    def statuses(self, references: Sequence[Reference]) -> dict[Reference, JobState]:
         """One look into the queue, and one into the history if some are no longer there."""
         with self._asked():
             jobs = _job_ids(references)
@@ -103,31 +152,42 @@ class CondorCE:
             alive = [name for name, job in queued.items() if job.status not in _ENDED]
             self._queue.remove(alive, REMOVED_BY_US)
 
-    def _job(self, pilot: PilotDescription) -> JobDescription:
-        # The slot's own interpreter gets the bundle as a file; else the bundle is the program.
-        program = pilot.bundle if pilot.python is None else Path(pilot.python)
-        arguments, files = pilot.arguments, pilot.files
-        if pilot.python is not None:
-            arguments, files = (pilot.bundle.name, *arguments), (pilot.bundle, *files)
-        return JobDescription(
+    def _described(self, job: JobDescription) -> CondorJob:
+        # The slot's own interpreter gets the program as a file; else the program is what runs.
+        program = job.program if job.python is None else Path(job.python)
+        arguments, files = job.arguments, job.files
+        if job.python is not None:
+            arguments, files = (job.program.name, *arguments), (job.program, *files)
+        attributes = {**job.attributes, STAMP_ATTRIBUTE: job.stamp}
+        is_transferred = job.python is None
+        if job.outputs:
+            if not self._spool:
+                raise SubmissionRefused(self._name, "only what is spooled brings outputs home")
+            command = job.python or f"./{job.program.name}"
+            arguments = (KEPT, str(len(job.outputs)), *job.outputs, command, *arguments)
+            files = (*([job.program] if is_transferred else []), *files)
+            program, is_transferred = COLLECT, True
+            attributes[OUTPUTS_ATTRIBUTE] = json.dumps(job.outputs)
+        return CondorJob(
             program,
-            transfer_executable=pilot.python is None,
+            transfer_executable=is_transferred,
             arguments=arguments,
             environment={"PATH": STANDARD_PATH},
             input_files=files,
+            output_files=(KEPT,) if job.outputs else (),
             directory=self._logs,
-            output=f"{pilot.stamp}.out" if self._keeps_output else None,
-            error=f"{pilot.stamp}.err" if self._keeps_output else None,
-            cores=pilot.cores,
-            memory_mib=pilot.memory_mib,
-            disk_mib=pilot.disk_mib,
+            output=f"{job.stamp}.out" if self._keeps_output else None,
+            error=f"{job.stamp}.err" if self._keeps_output else None,
+            cores=job.cores,
+            memory_mib=job.memory_mib,
+            disk_mib=job.disk_mib,
             requirements=self._requirements,
-            attributes={**pilot.attributes, STAMP_ATTRIBUTE: pilot.stamp},
+            attributes=attributes,
             vacate_time=self._vacate_time,
-            idle_limit=pilot.queue_limit,
-            run_limit=pilot.wall_time + WALL_TIME_SLACK,
-            keep_for=ENDED_PILOTS_STAY,
-            # Its enrolment secret is good for one.
+            idle_limit=job.queue_limit,
+            run_limit=job.wall_time + WALL_TIME_SLACK,
+            keep_for=OUTPUTS_STAY if job.outputs else ENDED_JOBS_STAY,
+            # A pilot's enrolment secret is good for one; what becomes of a work, we decide.
             starts_once=True,
         )
 
@@ -148,26 +208,27 @@ class CondorCE:
 _ENDED = (JobStatus.COMPLETED, JobStatus.REMOVED)
 
 
-def state_of(job: Job) -> PilotState:
-    """What a job's state means for its pilot."""
+def state_of(job: Job) -> JobState:
+    """What HTCondor's word on a job means."""
     if job.status == JobStatus.COMPLETED:
         return _ended(job)
     if job.status == JobStatus.REMOVED:
         reason = job.policy_words or job.reason or "removed from the queue"
         ours = reason.startswith(REMOVED_BY_US)
-        return PilotState(PilotStatus.DELETED if ours else PilotStatus.ABORTED, reason)
+        return JobState(PilotStatus.DELETED if ours else PilotStatus.ABORTED, reason)
     if job.status == JobStatus.HELD:
         # Nothing comes of it unless somebody releases it, when its secret may have expired.
-        return PilotState(PilotStatus.FAILED, f"on hold: {job.hold_words}: {job.reason}")
-    return PilotState(STATUS_OF_JOB[job.status])
+        return JobState(PilotStatus.FAILED, f"on hold: {job.hold_words}: {job.reason}")
+    return JobState(STATUS_OF_JOB[job.status])
 
 
-def _ended(job: Job) -> PilotState:
+def _ended(job: Job) -> JobState:
     if job.exit_signal is not None:
-        return PilotState(PilotStatus.FAILED, f"killed by signal {job.exit_signal} on {job.host}")
+        return JobState(PilotStatus.FAILED, f"killed by signal {job.exit_signal} on {job.host}")
     if job.exit_code == 0:
-        return PilotState(PilotStatus.DONE)
-    return PilotState(PilotStatus.FAILED, f"ended with exit code {job.exit_code} on {job.host}")
+        return JobState(PilotStatus.DONE, exit_code=0)
+    reason = f"ended with exit code {job.exit_code} on {job.host}"
+    return JobState(PilotStatus.FAILED, reason, job.exit_code)
 
 
 def _job_ids(references: Sequence[Reference]) -> dict[JobId, Reference]:

@@ -1,37 +1,43 @@
 """From what the administrator wrote about a site to its computing element."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from desktopgrid.model.errors import BadRequest
-from desktopgrid.model.sites import SiteConfig
-from pilot.ce.base import ComputingElement, PilotDescription
+from desktopgrid.model.sites import SITE_OF_KIND, CondorSite, FakeSite, LocalSite, SiteConfig
+from pilot.ce.base import ComputingElement, Credential, CredentialKind, JobDescription
+from pilot.ce.fake import FakeCE
 from pilot.ce.local import LocalCE
 
 
-def build_computing_element(site: SiteConfig, directory: Path) -> ComputingElement:
+def build_computing_element(
+    site: SiteConfig, directory: Path, credential: Credential | None = None
+) -> ComputingElement:
     """The door of ``site``; ``directory`` is for what a door of ours has to keep (local).
 
-    Raises BadRequest for a kind that there is no module for yet, and for one whose client library
-    is not installed.
+    A user's own ``credential`` takes the place of the site's. Raises BadRequest for a kind that
+    there is no module for yet, for one whose client library is not installed, and for one that
+    cannot use that credential.
     """
-    build = _DOORS.get(site.computing_element)
+    build = _DOORS.get(type(site))
     if build is None:
-        known = ", ".join(sorted(_DOORS))
+        known = ", ".join(name for name, kind in SITE_OF_KIND.items() if kind in _DOORS)
         raise BadRequest(
             f"site {site.name}: there is no computing element {site.computing_element!r}; "
             f"there are {known}"
         )
-    return build(site, directory)
+    return build(site, directory, credential)
 
 
 def describe_pilot(
     site: SiteConfig, stamp: str, bundle: Path, files: tuple[Path, ...], arguments: tuple[str, ...]
-) -> PilotDescription:
+) -> JobDescription:
     """A pilot as ``site`` wants it: what it asks for, how long it may wait and run."""
-    return PilotDescription(
+    return JobDescription(
         stamp=stamp,
-        bundle=bundle,
+        program=bundle,
         arguments=arguments,
         files=files,
         # A bare name is what the first line of the bundle looks for anyway.
@@ -45,7 +51,7 @@ def describe_pilot(
     )
 
 
-def _condor(site: SiteConfig, directory: Path) -> ComputingElement:
+def _condor(site: CondorSite, directory: Path, credential: Credential | None) -> ComputingElement:
     try:
         # Only who has such a site needs HTCondor's bindings.
         from condor.errors import CredentialRefused
@@ -55,11 +61,12 @@ def _condor(site: SiteConfig, directory: Path) -> ComputingElement:
         raise BadRequest(
             f"site {site.name} needs HTCondor's Python bindings (extra [condor]): {absent}"
         ) from absent
+    if credential is not None:
+        if credential.kind is not CredentialKind.TOKEN:
+            raise _unusable(site, credential, "HTCondor takes tokens")
+        site = replace(site, token=credential.file)
     location = ScheddLocation(
-        site.schedd or None,
-        site.pool or None,
-        site.address or None,
-        Path(site.token).expanduser() if site.token else None,
+        site.schedd or None, site.pool or None, site.address or None, site.token
     )
     try:
         return CondorCE(Schedd(location), name=f"site {site.name}")
@@ -67,11 +74,22 @@ def _condor(site: SiteConfig, directory: Path) -> ComputingElement:
         raise BadRequest(f"site {site.name}: {refused}") from refused
 
 
-def _local(site: SiteConfig, directory: Path) -> ComputingElement:
+def _local(site: LocalSite, directory: Path, credential: Credential | None) -> ComputingElement:
+    if credential is not None:
+        raise _unusable(site, credential, "jobs are processes of the account that submits them")
     return LocalCE(directory / site.name, name=f"site {site.name}")
 
 
-_DOORS: dict[str, Callable[[SiteConfig, Path], ComputingElement]] = {
-    "condor": _condor,
-    "local": _local,
+def _fake(site: FakeSite, directory: Path, credential: Credential | None) -> ComputingElement:
+    return FakeCE(credential=credential)
+
+
+def _unusable(site: SiteConfig, credential: Credential, reason: str) -> BadRequest:
+    return BadRequest(f"site {site.name} cannot use a user's {credential.kind.value}: {reason}")
+
+
+_DOORS: Mapping[type[SiteConfig], Callable[[Any, Path, Credential | None], ComputingElement]] = {
+    CondorSite: _condor,
+    LocalSite: _local,
+    FakeSite: _fake,
 }

@@ -1,12 +1,14 @@
-"""Pilots as processes of this machine, each in a session and a directory of its own.
+"""Jobs as processes of this machine, each in a session and a directory of its own.
 
-They outlive whoever submitted them. What is known of a pilot stands in its directory, whose name is
-the pilot's stamp, so any later command can ask for it and remove it:
+They outlive whoever submitted them. What is known of a job stands in its directory, whose name is
+the job's stamp, so any later command can ask for it and remove it:
 
-    out, err    what the pilot wrote
-    pilot.pyz, the pilot's files and its own; they go when it ends
-    .pid        the process that waits for the pilot, and leads its process group
-    .exit       the pilot's exit code, once it has ended
+    out, err    what the job wrote
+    its program, the files that came with it and its own; they go when it ends
+    .outputs    the names of those that do not, a line each
+    .kept       these, by the numbers of their lines, once it has ended
+    .pid        the process that waits for the job, and leads its process group
+    .exit       the job's exit code, once it has ended
     .removed    it was taken back
 """
 
@@ -23,30 +25,44 @@ from pathlib import Path
 
 from desktopgrid.model.lifecycle import PilotStatus
 from pilot.ce.base import (
+    OUTPUT_LIMIT,
+    STDERR,
+    STDOUT,
     ComputingElementUnavailable,
-    PilotDescription,
-    PilotState,
+    JobDescription,
+    JobState,
+    NothingToRetrieve,
     Reference,
     SubmissionRefused,
 )
+from pilot.ce.landing import Landing, TooMuch
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
 MARK = "GLIDEBRIDGE_PILOT"
-"""A variable in the environment of a pilot and of what it starts: process numbers come again."""
+"""A variable in the environment of a job and of what it starts: process numbers come again."""
 
 START_SECONDS = 10.0
 LAST_BYTES = 4096
 KEPT = ("out", "err")
-ENDED_PILOTS_STAY = timedelta(days=1)
+ENDED_JOBS_STAY = timedelta(days=1)
+OUTPUTS_STAY = timedelta(days=10)
 WALL_TIME_SLACK = timedelta(minutes=10)
 EXIT_OF_TIMEOUT = (124, 137)
 
-# Its shell survives the signals that end the pilot, because it has to write down how it ended.
+# Its shell survives the signals that end the job, because it has to write down how it ended.
 WAITER = """
 trap : TERM INT HUP
 echo $$ > .pid.new && mv .pid.new .pid
 timeout --foreground --kill-after=60 "$0" "$@" > out 2> err < /dev/null
 code=$?
+mkdir .kept
+number=0
+while IFS= read -r output; do
+    path=$output
+    while test ! -L "./$path" && test "$path" != "${path%/*}"; do path=${path%/*}; done
+    test ! -L "./$path" && test -f "./$output" && mv -f "./$output" ".kept/$number"
+    number=$((number + 1))
+done < .outputs
 for file in *; do
     case $file in out | err) ;; *) rm -rf "$file" ;; esac
 done
@@ -63,7 +79,7 @@ class LocalCE:
     def __init__(
         self, directory: Path, grace: timedelta = timedelta(seconds=10), name: str = ""
     ) -> None:
-        """``directory`` holds the pilots' own; ``grace`` is between SIGTERM and SIGKILL; ``name``
+        """``directory`` holds the jobs' own; ``grace`` is between SIGTERM and SIGKILL; ``name``
         is what errors call this door.
         """
         self._name = name or f"<LocalCE in {directory}>"
@@ -72,17 +88,17 @@ class LocalCE:
     def __repr__(self) -> str:
         return f"<LocalCE in {self.directory}>"
 
-    def submit(self, pilots: Sequence[PilotDescription]) -> list[Reference]:
+    def submit(self, jobs: Sequence[JobDescription]) -> list[Reference]:
         """Start all of them; those that were started when one cannot be are killed again."""
         started: list[Reference] = []
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._forget_old()
-            for pilot in pilots:
-                self._check(pilot)
-            for pilot in pilots:
-                started.append(Reference(f"{_PREFIX}{pilot.stamp}"))
-                self._start(pilot)
+            for job in jobs:
+                self._check(job)
+            for job in jobs:
+                started.append(Reference(f"{_PREFIX}{job.stamp}"))
+                self._start(job)
         except (OSError, subprocess.SubprocessError) as failure:
             self.remove(started)
             for reference in started:
@@ -103,7 +119,7 @@ class LocalCE:
                 return (directory / "err").read_bytes()[-LAST_BYTES:].decode(errors="replace")
         return ""
 
-    def statuses(self, references: Sequence[Reference]) -> dict[Reference, PilotState]:
+    def statuses(self, references: Sequence[Reference]) -> dict[Reference, JobState]:
         """As their directories and the process table say."""
         directories = self._directories(references)
         # First the processes: a pilot that ends while we look writes .exit before it is gone.
@@ -114,7 +130,7 @@ class LocalCE:
         }
 
     def remove(self, references: Sequence[Reference]) -> None:
-        """SIGTERM to the pilots, and after the grace SIGKILL to what is left of them."""
+        """SIGTERM to the jobs, and after the grace SIGKILL to what is left of them."""
         known = self._directories(references).values()
         directories = [directory for directory in known if not (directory / ".exit").exists()]
         for directory in directories:
@@ -129,33 +145,62 @@ class LocalCE:
         for directory in known:
             _clear(directory)
 
+    def retrieve(
+        self, reference: Reference, directory: Path, limit: int = OUTPUT_LIMIT
+    ) -> list[str]:
+        """From its directory."""
+        state = self.statuses([reference]).get(reference)
+        if state is None or not state.has_ended:
+            reason = "there is no such job" if state is None else "it has not ended"
+            raise NothingToRetrieve(self._name, reference, reason)
+        (own,) = self._directories([reference]).values()
+        outputs = (own / ".outputs").read_text().splitlines()
+        try:
+            with Landing(directory, limit) as landing:
+                landing.take(STDOUT, own, "out")
+                landing.take(STDERR, own, "err")
+                for number, name in enumerate(outputs):
+                    landing.take(name, own, f".kept/{number}")
+        except TooMuch as too_much:
+            raise NothingToRetrieve(self._name, reference, str(too_much)) from too_much
+        return landing.names
+
+    def discard(self, references: Sequence[Reference]) -> None:
+        """Remove their directories."""
+        directories = self._directories(references)
+        for reference, state in self.statuses(references).items():
+            if state.has_ended:
+                shutil.rmtree(directories[reference], ignore_errors=True)
+
     def _forget_old(self) -> None:
-        latest = time.time() - ENDED_PILOTS_STAY.total_seconds()
         for mark in [*self.directory.glob("*/.exit"), *self.directory.glob("*/.removed")]:
             with contextlib.suppress(OSError):
-                if mark.stat().st_mtime < latest:
+                has_outputs = (mark.parent / ".outputs").stat().st_size
+                stays = OUTPUTS_STAY if has_outputs else ENDED_JOBS_STAY
+                if mark.stat().st_mtime < time.time() - stays.total_seconds():
                     shutil.rmtree(mark.parent, ignore_errors=True)
 
-    def _check(self, pilot: PilotDescription) -> None:
-        if not _STAMP.match(pilot.stamp):
-            raise SubmissionRefused(self._name, f"{pilot.stamp!r} is no stamp")
-        if (self.directory / pilot.stamp).exists():
-            raise SubmissionRefused(self._name, f"there is a pilot {pilot.stamp} already")
-        for file in (pilot.bundle, *pilot.files):
+    def _check(self, job: JobDescription) -> None:
+        if not _STAMP.match(job.stamp):
+            raise SubmissionRefused(self._name, f"{job.stamp!r} is no stamp")
+        if (self.directory / job.stamp).exists():
+            raise SubmissionRefused(self._name, f"there is a job {job.stamp} already")
+        for file in (job.program, *job.files):
             if not os.access(file, os.R_OK):
                 raise SubmissionRefused(self._name, f"{file} cannot be read")
 
-    def _start(self, pilot: PilotDescription) -> None:
-        directory = self.directory / pilot.stamp
+    def _start(self, job: JobDescription) -> None:
+        directory = self.directory / job.stamp
         directory.mkdir(mode=0o700)
-        for file in (pilot.bundle, *pilot.files):
+        for file in (job.program, *job.files):
             shutil.copy(file, directory / file.name)
-        bundle = directory / pilot.bundle.name
-        bundle.chmod(0o755)
-        program = [f"./{bundle.name}"] if pilot.python is None else [pilot.python, bundle.name]
-        limit = str(int((pilot.wall_time + WALL_TIME_SLACK).total_seconds()))
+        (directory / ".outputs").write_text("".join(f"{name}\n" for name in job.outputs))
+        program = directory / job.program.name
+        program.chmod(0o755)
+        command = [f"./{program.name}"] if job.python is None else [job.python, program.name]
+        limit = str(int((job.wall_time + WALL_TIME_SLACK).total_seconds()))
         subprocess.run(
-            ["setsid", "--fork", "/bin/sh", "-c", WAITER, limit, *program, *pilot.arguments],
+            ["setsid", "--fork", "/bin/sh", "-c", WAITER, limit, *command, *job.arguments],
             cwd=directory,
             env={"PATH": PATH, "TMPDIR": str(directory), MARK: str(directory)},
             stdin=subprocess.DEVNULL,
@@ -167,7 +212,7 @@ class LocalCE:
         deadline = time.monotonic() + START_SECONDS
         while not (directory / ".pid").exists():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"pilot {pilot.stamp} did not start")
+                raise TimeoutError(f"job {job.stamp} did not start")
             time.sleep(0.005)
 
     def _directories(self, references: Sequence[Reference]) -> dict[Reference, Path]:
@@ -183,7 +228,7 @@ class LocalCE:
 
 
 def _clear(directory: Path) -> None:
-    """Remove what a pilot that is gone had, secrets first of all; what tells how it ended stays."""
+    """Remove what a job that is gone had, secrets first of all; what tells how it ended stays."""
     for path in directory.iterdir():
         if path.name in KEPT or path.name.startswith("."):
             continue
@@ -193,25 +238,26 @@ def _clear(directory: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _state(directory: Path, lives: bool) -> PilotState:
+def _state(directory: Path, lives: bool) -> JobState:
     code = _number(directory / ".exit")
     if (directory / ".removed").exists() and not (lives and code is None):
-        return PilotState(PilotStatus.DELETED, "taken back")
+        return JobState(PilotStatus.DELETED, "taken back")
     if code == 0:
-        return PilotState(PilotStatus.DONE)
+        return JobState(PilotStatus.DONE, exit_code=0)
     if code in EXIT_OF_TIMEOUT:
-        return PilotState(PilotStatus.FAILED, f"exit code {code}: perhaps its wall time was over")
+        reason = f"exit code {code}: perhaps its wall time was over"
+        return JobState(PilotStatus.FAILED, reason, code)
     if code is not None:
-        return PilotState(PilotStatus.FAILED, f"ended with exit code {code}")
+        return JobState(PilotStatus.FAILED, f"ended with exit code {code}", code)
     if lives:
-        return PilotState(PilotStatus.RUNNING)
-    return PilotState(PilotStatus.ABORTED, "its process is gone and left no exit code")
+        return JobState(PilotStatus.RUNNING)
+    return JobState(PilotStatus.ABORTED, "its process is gone and left no exit code")
 
 
 def _mains_of(directories: Sequence[Path]) -> list[int]:
-    """What each waiter waits for: it hands SIGTERM on to the pilot, and to nothing else.
+    """What each waiter waits for: it hands SIGTERM on to the job, and to nothing else.
 
-    A batch system does the same: what the pilot has started is the pilot's to end.
+    A batch system does the same: what the job has started is the job's to end.
     """
     waiters = {_number(directory / ".pid") for directory in directories}
     return [pid for pid in _processes_of(directories) if _parent_of(pid) in waiters]
@@ -223,7 +269,7 @@ def _processes_of(directories: Sequence[Path]) -> list[int]:
 
 
 def _processes_by_pilot() -> dict[str, list[int]]:
-    """The processes that carry the mark of a pilot: itself, and what kept its environment."""
+    """The processes that carry the mark of a job: itself, and what kept its environment."""
     mark = f"{MARK}=".encode()
     found: dict[str, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from desktopgrid.client.grid import Grid
 from desktopgrid.client.pilots import PilotRecord
 from desktopgrid.model.errors import GridError
-from pilot.ce.base import PilotState
+from pilot.ce.base import JobState
 from pilot.factory.sites import Sites
 from pilot.factory.watch import look_after, references_of
 
@@ -45,7 +45,7 @@ def _site_says(sites: Sites, record: PilotRecord, stamp: str) -> list[str]:
     return said
 
 
-def _sentence(site: str, state: PilotState | None) -> str:
+def _sentence(site: str, state: JobState | None) -> str:
     if state is None:
         return f"Site {site} has forgotten it."
     reason = f": {state.reason}" if state.reason else ""

@@ -19,7 +19,7 @@ from desktopgrid.model.sites import SiteConfig
 from pilot.ce.base import (
     ComputingElement,
     ComputingElementUnavailable,
-    PilotDescription,
+    JobDescription,
     Reference,
     SubmissionRefused,
 )
@@ -102,7 +102,7 @@ def _hand_over(
     record: PilotRecord,
     door: ComputingElement,
     site: SiteConfig,
-    pilots: Sequence[PilotDescription],
+    pilots: Sequence[JobDescription],
 ) -> Mapping[str, Reference]:
     """What the door calls the pilots, by stamp."""
     stamps = [pilot.stamp for pilot in pilots]

@@ -17,7 +17,7 @@ from desktopgrid.model.lifecycle import PilotStatus
 from pilot.ce.base import (
     ComputingElement,
     ComputingElementUnavailable,
-    PilotState,
+    JobState,
     Reference,
 )
 from pilot.factory.sites import Sites
@@ -115,7 +115,7 @@ def references_of(
 
 
 def news_of(
-    pilot: RecordedPilot, reference: Reference | None, state: PilotState | None, now: datetime
+    pilot: RecordedPilot, reference: Reference | None, state: JobState | None, now: datetime
 ) -> Told | None:
     """What a door's answer about an open pilot tells that the record does not say already.
 
@@ -133,7 +133,7 @@ def news_of(
     return Told(state.status, reference or "", state.reason)
 
 
-def is_useless(pilot: RecordedPilot, state: PilotState) -> bool:
+def is_useless(pilot: RecordedPilot, state: JobState) -> bool:
     """Whether a pilot that the door still has is to be removed there: it failed, or it waits though
     it is over on record.
     """

@@ -15,17 +15,19 @@ import pytest
 from condor.fake import FakeSchedd, Outcome
 from condor.personal import LoopbackPool
 from condor.pool import Schedd, ScheddLocation
-from condor.submit import JobDescription
+from condor.submit import JobDescription as CondorJob
+from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.lifecycle import PilotStatus
 from pilot.ce.base import (
     ComputingElement,
     ComputingElementUnavailable,
-    PilotDescription,
-    PilotState,
+    JobDescription,
+    JobState,
+    NothingToRetrieve,
     Reference,
     SubmissionRefused,
 )
-from pilot.ce.condor import CondorCE
+from pilot.ce.condor import KEPT, CondorCE
 from pilot.ce.fake import FakeCE
 from pilot.ce.local import LocalCE
 
@@ -35,6 +37,13 @@ BUNDLE = """#!/bin/sh
 case "$1" in
     exit) exit "$2" ;;
     fail) echo "$2" >&2; exit 9 ;;
+    leave)  # files, and what is none
+        echo talk; echo trouble >&2
+        mkdir -p results/deep folder; echo one > 'results/deep/a file'; : > empty
+        ln -s empty link; ln -s "$PWD" elsewhere; mkfifo pipe; echo hidden > unasked
+        head -c "$2" /dev/zero > large
+        exit 3
+        ;;
     run) while :; do sleep 0.1; done ;;
     look)  # at what a pilot relies on
         test "$2" = "two words" || exit 11
@@ -56,11 +65,11 @@ class World:
     let_time_pass: Callable[[], None]
     directory: Path
 
-    def a_pilot(self, *arguments: str, **facts: object) -> PilotDescription:
+    def a_pilot(self, *arguments: str, **facts: object) -> JobDescription:
         return replace(
-            PilotDescription(
+            JobDescription(
                 stamp=uuid.uuid4().hex,
-                bundle=self.directory / "pilot.pyz",
+                program=self.directory / "pilot.pyz",
                 arguments=arguments or ("run",),
                 files=(self.directory / "enrolment",),
                 memory_mib=64,
@@ -69,10 +78,10 @@ class World:
             **facts,  # type: ignore[arg-type]
         )
 
-    def state(self, reference: Reference) -> PilotState | None:
+    def state(self, reference: Reference) -> JobState | None:
         return self.ce.statuses([reference]).get(reference)
 
-    def eventually(self, reference: Reference, *statuses: PilotStatus) -> PilotState:
+    def eventually(self, reference: Reference, *statuses: PilotStatus) -> JobState:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while (state := self.state(reference)) is None or state.status not in statuses:
             assert time.monotonic() < deadline, f"it is {state}, not {statuses}"
@@ -83,30 +92,50 @@ class World:
         self.ce.remove(references)
 
 
+LEFT = {"results/deep/a file": b"one\n", "empty": b""}
+OUTPUTS = (*LEFT, "large", "never written", "link", "elsewhere/empty", "folder", "pipe")
+
+
+def left_by(arguments: Sequence[str]) -> dict[str, bytes]:
+    """What of OUTPUTS BUNDLE leaves."""
+    return {**LEFT, "large": bytes(int(arguments[-1]))} if "leave" in arguments else {}
+
+
 def ending(arguments: Sequence[str]) -> int | None:
     """The exit code that BUNDLE has in the end."""
-    return {"exit": int(arguments[-1]) if arguments[0] == "exit" else 0, "look": 0}.get(
-        arguments[0]
-    )
+    if arguments[0] == KEPT:  # as collect.sh has it
+        arguments = arguments[3 + int(arguments[1]) :]
+    codes = {"exit": int(arguments[-1]) if arguments[0] == "exit" else 0, "look": 0, "leave": 3}
+    return codes.get(arguments[0])
 
 
 def a_fake_door() -> tuple[ComputingElement, Callable[[], None]]:
-    def behaviour(pilot: PilotDescription) -> PilotState | None:
-        code = ending(pilot.arguments)
+    def behaviour(job: JobDescription) -> JobState | None:
+        code = ending(job.arguments)
         if code is None:
             return None
+        (reference,) = [name for name, known in fake.jobs.items() if known is job]
+        fake.left[reference] = left_by(job.arguments)
+        fake.out[reference] = "talk\n" if "leave" in job.arguments else ""
+        fake.words[reference] = "trouble\n" if "leave" in job.arguments else ""
         if code == 0:
-            return PilotState(PilotStatus.DONE)
-        return PilotState(PilotStatus.FAILED, f"ended with exit code {code}")
+            return JobState(PilotStatus.DONE, exit_code=0)
+        return JobState(PilotStatus.FAILED, f"ended with exit code {code}", code)
 
     fake = FakeCE(slots=4, behaviour=behaviour)
     return fake, fake.step
 
 
 def a_door_to_a_fake_schedd() -> tuple[ComputingElement, Callable[[], None]]:
-    def behaviour(job: JobDescription) -> Outcome:
+    def behaviour(job: CondorJob) -> Outcome:
         code = ending(job.arguments)
-        return Outcome(timedelta.max) if code is None else Outcome(timedelta(0), code)
+        if code is None:
+            return Outcome(timedelta.max)
+        left = left_by(job.arguments)
+        files = {f"{KEPT}/{OUTPUTS.index(name)}": content for name, content in left.items()}
+        if left:
+            files |= {str(job.output): b"talk\n", str(job.error): b"trouble\n"}
+        return Outcome(timedelta(0), code, files)
 
     return CondorCE(FakeSchedd(slots=4, behaviour=behaviour)), lambda: None
 
@@ -168,6 +197,7 @@ def test_how_a_pilot_ended_is_told_in_the_order_of_submission(world: World) -> N
     state = world.eventually(bad, PilotStatus.DONE, PilotStatus.FAILED)
     assert state.status is PilotStatus.FAILED
     assert "exit code 3" in state.reason
+    assert state.exit_code == 3
     world.clean_up([good, bad])
     assert world.eventually(good, PilotStatus.DONE)
     assert world.eventually(bad, PilotStatus.FAILED)
@@ -176,7 +206,7 @@ def test_how_a_pilot_ended_is_told_in_the_order_of_submission(world: World) -> N
 def test_a_pilot_finds_its_arguments_its_files_and_a_path(world: World) -> None:
     (reference,) = world.ce.submit([world.a_pilot("look", "two words")])
     state = world.eventually(reference, PilotStatus.DONE, PilotStatus.FAILED)
-    assert state == PilotState(PilotStatus.DONE)
+    assert state == JobState(PilotStatus.DONE, exit_code=0)
 
 
 def test_a_pilot_can_be_taken_back_twice(world: World) -> None:
@@ -217,10 +247,10 @@ def test_pilots_are_found_by_their_stamps(world: World) -> None:
 def test_a_pilot_s_files_may_go_when_it_was_submitted(world: World) -> None:
     pilot = world.a_pilot("look", "two words")
     (reference,) = world.ce.submit([pilot])
-    for file in (pilot.bundle, *pilot.files):
+    for file in (pilot.program, *pilot.files):
         file.unlink()
     state = world.eventually(reference, PilotStatus.DONE, PilotStatus.FAILED)
-    assert state == PilotState(PilotStatus.DONE)
+    assert state == JobState(PilotStatus.DONE, exit_code=0)
 
 
 def test_nobody_has_last_words_where_nobody_was(world: World) -> None:
@@ -274,6 +304,105 @@ def test_a_pilot_that_failed_has_last_words(real_world: World) -> None:
     assert real_world.eventually(reference, PilotStatus.FAILED).reason.startswith("ended with exit")
     assert real_world.ce.last_words(reference) == "no route\n"
     assert real_world.ce.last_words(reference) == "no route\n"
+
+
+def ended(world: World, size: int, **facts: object) -> Reference:
+    """A job that has left OUTPUTS."""
+    (reference,) = world.ce.submit([world.a_pilot("leave", str(size), outputs=OUTPUTS, **facts)])
+    state = world.eventually(reference, PilotStatus.DONE, PilotStatus.FAILED)
+    assert state.exit_code == 3, state
+    return reference
+
+
+def test_a_job_s_outputs_come_home_those_that_are_files_and_were_asked_for(
+    world: World, tmp_path: Path
+) -> None:
+    reference = ended(world, 300_000)
+    for _ in range(2):
+        names = world.ce.retrieve(reference, tmp_path)
+        assert sorted(names) == sorted([*LEFT, "large", "stdout", "stderr"])
+        files = [path for path in tmp_path.rglob("*") if not path.is_dir()]
+        assert sorted(str(path.relative_to(tmp_path)) for path in files) == sorted(names)
+        for path in files:
+            assert path.is_file() and not path.is_symlink()
+            assert path.stat().st_mode & 0o077 == 0
+    for name, content in LEFT.items():
+        assert (tmp_path / name).read_bytes() == content
+    assert (tmp_path / "large").stat().st_size == 300_000
+    assert (tmp_path / "stdout").read_text() == "talk\n"
+    assert (tmp_path / "stderr").read_text() == "trouble\n"
+
+
+def test_more_than_was_allowed_does_not_come_home(world: World, tmp_path: Path) -> None:
+    reference = ended(world, 300_000)
+    with pytest.raises(NothingToRetrieve, match="more than 200000 bytes"):
+        world.ce.retrieve(reference, tmp_path, limit=200_000)
+    assert not [path for path in tmp_path.rglob("*") if not path.is_dir()]
+
+
+def test_a_job_that_has_not_ended_and_one_that_nobody_knows_give_nothing(
+    world: World, tmp_path: Path
+) -> None:
+    (running,) = world.ce.submit([world.a_pilot(outputs=("a",))])
+    world.eventually(running, PilotStatus.RUNNING)
+    for reference in (running, Reference("another.schedd#1.0"), Reference("local:nobody")):
+        with pytest.raises(NothingToRetrieve):
+            world.ce.retrieve(reference, tmp_path)
+        world.ce.discard([reference])
+    assert world.eventually(running, PilotStatus.RUNNING)
+    world.clean_up([running])
+
+
+def test_what_was_discarded_is_gone(world: World, tmp_path: Path) -> None:
+    reference = ended(world, 1)
+    world.ce.discard([reference])
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            world.ce.retrieve(reference, tmp_path)
+        except NothingToRetrieve:
+            break
+        assert time.monotonic() < deadline
+        world.let_time_pass()
+    world.ce.discard([reference])
+
+
+def test_outputs_come_home_from_under_the_site_s_python_too(
+    real_world: World, tmp_path: Path
+) -> None:
+    (real_world.directory / "pilot.pyz").write_text("open('out put', 'w').write('x')")
+    job = real_world.a_pilot("a b", python="/usr/bin/python3", outputs=("out put",))
+    (reference,) = real_world.ce.submit([job])
+    assert real_world.eventually(reference, PilotStatus.DONE, PilotStatus.FAILED).exit_code == 0
+    assert "out put" in real_world.ce.retrieve(reference, tmp_path)
+    assert (tmp_path / "out put").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    "outputs, said",
+    [
+        (("../x",), "no file below"),
+        (("/etc/x",), "no file below"),
+        (("a//b",), "no file below"),
+        (("a/./b",), "no file below"),
+        (("",), "no file below"),
+        (("a\nb",), "cannot be the name"),
+        (("x" * 256,), "cannot be the name"),
+        (("stdout",), "comes home so"),
+        (("a", "a"), "same name"),
+        (("a", "a/b"), "cannot both be files"),
+    ],
+)
+def test_an_output_s_name_stays_within_the_job_s_directory(
+    directory: Path, outputs: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(BadRequest, match=said):
+        World(FakeCE(), wait_a_little, directory).a_pilot(outputs=outputs)
+
+
+def test_two_files_of_a_job_cannot_have_one_name(directory: Path) -> None:
+    with pytest.raises(BadRequest, match=r"two files of a job are called 'pilot\.pyz'"):
+        World(FakeCE(), wait_a_little, directory).a_pilot(files=(Path("/elsewhere/pilot.pyz"),))
 
 
 # Each door's own

@@ -99,10 +99,13 @@ def test_jobs_are_found_by_what_they_were_submitted_with(world: World) -> None:
     world.queue.remove(jobs, "the test is over")
 
 
-def test_only_a_spooled_job_that_has_ended_has_errors(world: World) -> None:
+def test_only_a_spooled_job_that_has_ended_gives_files_back(world: World, tmp_path: Path) -> None:
     (job,) = world.queue.submit([a_job()])
     for name in (job, JobId(world.queue.name, 2**31 - 1, 0), JobId("another.schedd", 1, 0)):
-        assert world.queue.errors_of(name) == b""
+        assert world.queue.retrieve(name, tmp_path) is None
+        world.queue.let_go([name])
+    assert not list(tmp_path.iterdir())
+    assert world.status(job) is not None
     world.queue.remove([job], "the test is over")
 
 

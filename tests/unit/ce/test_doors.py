@@ -6,40 +6,48 @@ from pathlib import Path
 import pytest
 
 from desktopgrid.model.errors import BadRequest
-from desktopgrid.model.sites import SiteConfig
+from desktopgrid.model.sites import (
+    CondorSite,
+    FakeSite,
+    GramSite,
+    LocalSite,
+    SiteConfig,
+    read_sites,
+)
+from pilot.ce.base import Credential, CredentialKind
 from pilot.ce.condor import CondorCE
 from pilot.ce.doors import build_computing_element, describe_pilot
+from pilot.ce.fake import FakeCE
 from pilot.ce.local import LocalCE
 
 
 def test_a_local_site_keeps_its_pilots_in_a_directory_of_its_own(tmp_path: Path) -> None:
-    ce = build_computing_element(SiteConfig("lal", "local"), tmp_path)
+    ce = build_computing_element(LocalSite("lal"), tmp_path)
     assert isinstance(ce, LocalCE)
     assert ce.directory == tmp_path / "lal"
 
 
 def test_a_condor_site_is_a_schedd_that_nobody_has_asked_yet(tmp_path: Path) -> None:
-    site = SiteConfig("lal", "condor", schedd="s.example", pool="cm.example")
+    site = CondorSite("lal", schedd="s.example", pool="cm.example")
     ce = build_computing_element(site, tmp_path)
     assert isinstance(ce, CondorCE)
     assert repr(ce) == "<CondorCE on <schedd s.example of pool cm.example>>"
 
 
 def test_a_token_that_is_not_there_is_named_with_its_site(tmp_path: Path) -> None:
-    site = SiteConfig("lal", "condor", token=str(tmp_path / "token"))
+    site = CondorSite("lal", token=tmp_path / "token")
     with pytest.raises(BadRequest, match=r"site lal: token .*/token cannot be used"):
         build_computing_element(site, tmp_path)
 
 
 def test_a_door_that_there_is_no_module_for_is_said(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="site lal: there is no computing element 'gram'"):
-        build_computing_element(SiteConfig("lal", "gram"), tmp_path)
+        build_computing_element(GramSite("lal", contact="ce.example"), tmp_path)
 
 
 def test_a_pilot_asks_for_what_its_site_says() -> None:
-    site = SiteConfig(
+    site = CondorSite(
         "lal",
-        "condor",
         cores=8,
         memory_mib=9000,
         wall_time=timedelta(hours=3),
@@ -49,10 +57,35 @@ def test_a_pilot_asks_for_what_its_site_says() -> None:
     assert (pilot.cores, pilot.memory_mib, pilot.wall_time) == (8, 9000, timedelta(hours=3))
     assert pilot.python == "/opt/python3"
     assert pilot.attributes == {"GlidebridgeSite": "lal"}
-    assert describe_pilot(SiteConfig("x", "local"), "p-1", Path("p"), (), ()).python is None
+    assert describe_pilot(LocalSite("x"), "p-1", Path("p"), (), ()).python is None
 
 
 def test_a_token_is_found_in_one_s_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "token").touch(0o600)
-    assert build_computing_element(SiteConfig("lal", "condor", token="~/token"), tmp_path)
+    (tmp_path / "lal.conf").write_text("[site lal]\ncomputing_element = condor\ntoken = ~/token\n")
+    assert build_computing_element(read_sites(tmp_path)["lal"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "site, kind, said",
+    [
+        (CondorSite("lal"), CredentialKind.PROXY, "cannot use a user's proxy: HTCondor takes"),
+        (LocalSite("lal"), CredentialKind.TOKEN, "cannot use a user's token: jobs are processes"),
+    ],
+)
+def test_a_door_that_cannot_use_a_user_s_credential_says_so(
+    tmp_path: Path, site: SiteConfig, kind: CredentialKind, said: str
+) -> None:
+    with pytest.raises(BadRequest, match=f"site lal {said}"):
+        build_computing_element(site, tmp_path, Credential(kind, tmp_path / "x"))
+
+
+def test_a_user_s_token_takes_the_place_of_the_site_s(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.touch(0o600)
+    site = CondorSite("lal", token=tmp_path / "no such")
+    assert build_computing_element(site, tmp_path, Credential(CredentialKind.TOKEN, mine))
+    door = build_computing_element(FakeSite("x"), tmp_path, Credential(CredentialKind.PROXY, mine))
+    assert isinstance(door, FakeCE)
+    assert door.credential == Credential(CredentialKind.PROXY, mine)

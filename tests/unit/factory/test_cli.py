@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from desktopgrid.client.grid import Grid
-from desktopgrid.model.sites import SiteConfig
+from desktopgrid.model.sites import FakeSite
 from pilot.ce.fake import FakeCE
 from pilot.cli import PilotShell, pilot
 from tests.unit.factory.asked import AskedGrid
@@ -21,7 +21,7 @@ class ShellInMemory(PilotShell):
 
     def __init__(self, grid: AskedGrid, door: FakeCE) -> None:
         super().__init__(lambda path, patience: grid.client)
-        self._sites = FakeSites({"lal": SiteConfig("lal", "fake")}, {"lal": door})
+        self._sites = FakeSites({"lal": FakeSite("lal")}, {"lal": door})
 
     def close(self) -> None:
         """The grid is needed for the next command."""
@@ -78,7 +78,7 @@ def test_a_site_that_refuses_is_one_sentence_and_exit_code_1(world: World) -> No
     world.door.refused_because = "it is closed"
     result = world.types("submit", "--site", "lal", code=1)
     assert result.stderr.startswith("pilot: <FakeCE: ")
-    assert result.stderr.endswith(" refused the pilots: it is closed\n")
+    assert result.stderr.endswith(" refused the jobs: it is closed\n")
     assert not result.stdout
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from desktopgrid.model.errors import BadRequest, LimitExceeded
-from desktopgrid.model.sites import SiteConfig
+from desktopgrid.model.sites import SITE_OF_KIND, FakeSite
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.proof import verifier_of
 from pilot.ce.base import (
     ComputingElementUnavailable,
-    PilotDescription,
+    JobDescription,
     Reference,
     SubmissionRefused,
 )
@@ -29,7 +29,7 @@ from pilot.factory.provision import (
 )
 from tests.unit.factory.asked import AskedGrid
 
-LAL = SiteConfig("lal", "fake", wall_time=timedelta(hours=2), idle_time=timedelta(minutes=3))
+LAL = FakeSite("lal", wall_time=timedelta(hours=2), idle_time=timedelta(minutes=3))
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def recorded(grid: AskedGrid) -> list[tuple[str, str, str]]:
 def test_pilots_are_on_record_with_the_site_s_references(grid: AskedGrid) -> None:
     door = FakeCE()
     stamps = submit_pilots(grid.client, LAL, 2, door)
-    assert [pilot.stamp for pilot in door.pilots.values()] == stamps
+    assert [pilot.stamp for pilot in door.jobs.values()] == stamps
     assert recorded(grid) == [("Waiting", "fake:1", ""), ("Waiting", "fake:2", "")]
     assert {grid.server.grid.pilots[stamp].owner for stamp in stamps} == {"ada"}
 
@@ -58,12 +58,12 @@ def test_each_pilot_gets_its_own_secret_in_a_private_file_that_is_gone_afterward
     seen: dict[str, dict[str, Any]] = {}
 
     class LookingCE(FakeCE):
-        def submit(self, pilots: Sequence[PilotDescription]) -> list[Reference]:
+        def submit(self, pilots: Sequence[JobDescription]) -> list[Reference]:
             for pilot in pilots:
                 (file,) = pilot.files
                 assert file.stat().st_mode & 0o777 == 0o600
                 assert file.parent.parent.stat().st_mode & 0o777 == 0o700
-                assert pilot.bundle.stat().st_size > 10_000
+                assert pilot.program.stat().st_size > 10_000
                 seen[pilot.stamp] = json.loads(file.read_text())
             return super().submit(pilots)
 
@@ -76,12 +76,12 @@ def test_each_pilot_gets_its_own_secret_in_a_private_file_that_is_gone_afterward
         assert (identity["servers"], identity["ca"]) == (["https://grid:1"], "the CA")
         verifier = grid.server.grid.pilots[stamp].verifier
         assert verifier_of(identity["secret"]) == verifier
-    for pilot in door.pilots.values():
+    for pilot in door.jobs.values():
         assert not any(secret_in(pilot, identity["secret"]) for identity in seen.values())
-        assert not pilot.bundle.parent.exists()
+        assert not pilot.program.parent.exists()
 
 
-def secret_in(pilot: PilotDescription, secret: str) -> bool:
+def secret_in(pilot: JobDescription, secret: str) -> bool:
     """Whether something that others can see holds it."""
     return secret in f"{pilot.arguments} {pilot.attributes} {pilot.files} {pilot.stamp}"
 
@@ -98,7 +98,7 @@ def secret_in(pilot: PilotDescription, secret: str) -> bool:
     ],
 )
 def test_a_pilot_is_told_what_its_batch_system_does_not_tell(door: str, said: str) -> None:
-    site = SiteConfig(
+    site = SITE_OF_KIND[door](
         "lal",
         door,
         cores=4,
@@ -113,7 +113,7 @@ def test_a_cap_is_held_before_the_site_hears_of_anything(grid: AskedGrid) -> Non
     door = FakeCE()
     with pytest.raises(LimitExceeded, match="max_idle = 3"):
         submit_pilots(grid.client, LAL, 4, door)
-    assert not door.pilots
+    assert not door.jobs
     assert not grid.server.grid.pilots
 
 
@@ -152,7 +152,7 @@ class DyingCE(FakeCE):
 
     taken = 0
 
-    def submit(self, pilots: Sequence[PilotDescription]) -> list[Reference]:
+    def submit(self, pilots: Sequence[JobDescription]) -> list[Reference]:
         super().submit(pilots[: self.taken])
         if not self.taken:
             self.unavailable_because = "gone"

@@ -11,8 +11,8 @@ import pytest
 
 from desktopgrid.client.pilots import PilotRecord, RecordedPilot, Told
 from desktopgrid.model.lifecycle import PilotStatus
-from desktopgrid.model.sites import SiteConfig
-from pilot.ce.base import PilotState, Reference
+from desktopgrid.model.sites import FakeSite, SiteConfig
+from pilot.ce.base import JobState, Reference
 from pilot.ce.fake import FakeCE
 from pilot.factory.explanation import explain
 from pilot.factory.provision import submit_pilots
@@ -45,26 +45,26 @@ def a_pilot(**fields: Any) -> RecordedPilot:
 @pytest.mark.parametrize(
     "pilot, state, told",
     [
-        pytest.param(a_pilot(), PilotState(S.WAITING), None, id="nothing new"),
-        pytest.param(a_pilot(), PilotState(S.RUNNING), Told(S.RUNNING, ONE), id="it runs"),
+        pytest.param(a_pilot(), JobState(S.WAITING), None, id="nothing new"),
+        pytest.param(a_pilot(), JobState(S.RUNNING), Told(S.RUNNING, ONE), id="it runs"),
         pytest.param(
             a_pilot(),
-            PilotState(S.FAILED, "exit code 4"),
+            JobState(S.FAILED, "exit code 4"),
             Told(S.FAILED, ONE, "exit code 4"),
             id="it failed",
         ),
         pytest.param(
-            a_pilot(reference=""), PilotState(S.WAITING), Told(S.WAITING, ONE), id="it was found"
+            a_pilot(reference=""), JobState(S.WAITING), Told(S.WAITING, ONE), id="it was found"
         ),
         pytest.param(
             a_pilot(),
-            PilotState(S.WAITING, "no match"),
+            JobState(S.WAITING, "no match"),
             Told(S.WAITING, ONE, "no match"),
             id="there is a reason now",
         ),
     ],
 )
-def test_only_news_are_told(pilot: RecordedPilot, state: PilotState, told: Told | None) -> None:
+def test_only_news_are_told(pilot: RecordedPilot, state: JobState, told: Told | None) -> None:
     assert news_of(pilot, ONE, state, NOON) == told
 
 
@@ -103,7 +103,7 @@ def test_what_a_site_does_not_know(
 def test_what_is_removed_at_the_site(
     status: PilotStatus, at_site: PilotStatus, expected: bool
 ) -> None:
-    assert is_useless(a_pilot(status=status), PilotState(at_site)) is expected
+    assert is_useless(a_pilot(status=status), JobState(at_site)) is expected
 
 
 class World:
@@ -112,7 +112,7 @@ class World:
     def __init__(self) -> None:
         self.grid = AskedGrid()
         self.doors = {"lal": FakeCE(slots=2), "cern": FakeCE()}
-        configurations = {name: SiteConfig(name, "fake") for name in self.doors}
+        configurations = {name: FakeSite(name) for name in self.doors}
         self.sites = FakeSites(configurations, self.doors)
         self.record = PilotRecord(self.grid.client)
         lal = configurations["lal"]

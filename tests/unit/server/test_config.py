@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from desktopgrid.model.errors import ConfigurationError, UnknownObject
-from desktopgrid.model.sites import SiteConfig, read_sites
+from desktopgrid.model.sites import SITE_OF_KIND, keys_of, read_sites
 from desktopgrid.server import config
 from desktopgrid.server.config import SECTIONS, LogLevel, ServerConfig
 from desktopgrid.server.founding import configuration_text, sample_text
@@ -120,19 +120,32 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path, text, sentence):
         read(tmp_path, text)
 
 
-@pytest.mark.parametrize("name", ["condor", "local"])
+@pytest.mark.parametrize("name", SITE_OF_KIND)
 def test_the_samples_of_sites_are_sites(name):
-    assert set(read_sites(CONF / "sites.d")) == {"condor", "local"}
+    assert set(read_sites(CONF / "sites.d")) == set(SITE_OF_KIND)
     site = read_sites(CONF / "sites.d")[name]
     assert site.computing_element == name
     assert (CONF / "sites.d" / f"{name}.conf").read_text() == sample_text(name)
 
 
-def test_the_condor_sample_knows_every_key():
-    text = sample_text("condor")
+@pytest.mark.parametrize("name", sorted(set(SITE_OF_KIND) - {"local", "fake"}))
+def test_a_site_s_sample_knows_every_key_and_takes_it(tmp_path, name):
+    text = sample_text(name)
     keys = re.findall(r"^#?(\w+) =", text, re.M)
-    known = [field.name for field in dataclasses.fields(SiteConfig) if field.name != "name"]
-    assert sorted(keys) == sorted(known)
+    assert sorted(keys) == sorted(keys_of(SITE_OF_KIND[name]))
+    write_site(tmp_path, "all.conf", re.sub(r"^#(\w+ =)", r"\1", text, flags=re.M))
+    assert read_sites(tmp_path)[name].certified_users_only
+
+
+@pytest.mark.parametrize("name", SITE_OF_KIND)
+def test_a_site_s_sample_says_the_defaults_truly(name):
+    site = read_sites(CONF / "sites.d")[name]
+    examples = {"ssh", "url", "contact"}
+    if name == "local":  # of two pilots at a time, which make contact at once
+        examples |= {"max_pilots", "max_idle", "queue_limit"}
+    for field in dataclasses.fields(site):
+        if field.default is not dataclasses.MISSING and field.name not in examples:
+            assert getattr(site, field.name) == field.default, field.name
 
 
 def write_site(directory: Path, file: str, text: str) -> None:
@@ -155,9 +168,37 @@ def test_a_site_has_caps_for_the_server_and_keys_for_its_door(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("[site lal]\nmax_idel = 1\n", "lal.conf:2: .*unknown key 'max_idel'.*max_idle"),
+        (
+            "[site lal]\ncomputing_element = local\nmax_idel = 1\n",
+            "lal.conf:3: .*unknown key 'max_idel', perhaps max_idle; known keys are .*max_idle",
+        ),
+        (
+            "[site lal]\ncomputing_element = arc\nurl = https://x\nschedd = s\n",
+            r"lal.conf:4: \[site lal\] key 'schedd' is for condor, and this is arc; known keys are"
+            " .*url, queue",
+        ),
+        (
+            "[site lal]\nssh_key = /k\ncomputing_element = local\n",
+            "lal.conf:2: .*key 'ssh_key' is for slurm and pbs, and this is local",
+        ),
+        ("[site lal]\ncomputing_element = arc\n", "lal.conf:1: .*url must be the CE's"),
+        ("[site lal]\ncomputing_element = gram\n", "lal.conf:1: .*contact must be"),
+        ("[site lal]\ncomputing_element = slurm\nssh = x\n", "ssh must be USER@HOST"),
+        ("[site lal]\ncomputing_element = slurm\nssh = a@b:0\n", "ssh must be USER@HOST"),
+        ("[site lal]\ncomputing_element = slurm\nssh_key = /k\n", "of use with ssh"),
+        ("[site lal]\ncomputing_element = slurm\nssh = a@b\nssh_key = k\n", "an absolute path"),
+        ("[site lal]\ncomputing_element = slurm\ndirectory = a/../b\n", "directory must be"),
+        ("[site lal]\ncomputing_element = slurm\nbin_directory = bin\n", "absolute path"),
+        ("[site lal]\ncomputing_element = pbs\noptions = 'x\n", "words as a shell reads them"),
+        ("[site lal]\ncomputing_element = pbs\ndialect = lsf\n", "one of openpbs, torque"),
+        ("[site lal]\ncomputing_element = pbs\nanswer_within = 0 s\n", "at least a second"),
+        ("[site ../x]\ncomputing_element = local\n", "a site's name is letters"),
+        ("[site x]\ncomputing_element = condor\ntoken = ~nobodyhere/t\n", "has such a home"),
         ("[site lal]\n", "lacks the key 'computing_element'"),
-        ("[site lal]\ncomputing_element = moon\n", "must be one of condor, local"),
+        (
+            "[site lal]\ncomputing_element = moon\n",
+            "computing_element must be one of condor, local, .*not 'moon'",
+        ),
         ("[site lal]\ncomputing_element = local\ncores = 0\n", "cores must be at least 1"),
         ("[site lal]\ncomputing_element = local\nmax_idle = -1\n", "must not be negative"),
         ("[site lal]\ncomputing_element = local\nwall_time = 0\n", "at least a second"),

@@ -13,6 +13,7 @@ import pytest
 from desktopgrid.link.identity import Identity
 from desktopgrid.model.errors import AlreadyThere, BadRequest, Unavailable, UnknownObject
 from desktopgrid.model.rights import UserLevel
+from desktopgrid.model.sites import SITE_OF_KIND
 from desktopgrid.server import founding, pki
 from desktopgrid.server.backup import back_up
 from desktopgrid.server.database import engine as database
@@ -110,7 +111,8 @@ def test_the_database_of_a_new_grid_is_up_to_date(home):
 
 
 def test_a_new_grid_has_samples_of_sites_and_no_site(home):
-    assert sorted(modes(home.sites_directory)) == ["condor.conf.sample", "local.conf.sample"]
+    samples = {f"{kind}.conf.sample" for kind in SITE_OF_KIND}
+    assert set(modes(home.sites_directory)) == samples
     assert home.sites == {}
 
 
