@@ -37,6 +37,7 @@ from desktopgrid.model.objects import (
     Result,
     new_uid,
 )
+from desktopgrid.model.origins import Origin
 from desktopgrid.model.rights import EVERYTHING, PRIVATE, PUBLIC, Scope, UserLevel
 from desktopgrid.model.uris import located
 from desktopgrid.wire import messages as m
@@ -51,12 +52,13 @@ PARTS_AHEAD = 8
 @dataclass(frozen=True)
 class Submitted:
     """A submission that the grid has: its name, those of its works, and which workers may take
-    them.
+    them. ``was_there``: it has an origin, and is the same as an earlier one.
     """
 
     uid: UID
     works: tuple[UID, ...]
     runs_on: str
+    was_there: bool = False
 
 
 class Grid:
@@ -117,11 +119,20 @@ class Grid:
         arguments: Sequence[str] = (),
         on_ended: OnEnded | None = None,
     ) -> Submitted:
-        """Submit one work. When this returns it cannot be lost any more."""
+        """Submit one work. When this returns it cannot be lost any more.
+
+        One with an ``origin`` is named by it: submitting it again is submitting it once.
+        """
         part = Part(0, (tuple(arguments),))
-        works, asked = self.session.start(description, part, is_single=True, on_ended=on_ended)
+        uid = self.uid_of(description.origin) if description.origin else None
+        works, asked = self.session.start(description, part, uid, is_single=True, on_ended=on_ended)
         reply = self.session.answer(asked)
-        return Submitted(works[0], (works[0],), str(reply.get("runs_on", "")))
+        was_there = bool(reply.get("was_there"))
+        return Submitted(works[0], (works[0],), str(reply.get("runs_on", "")), was_there)
+
+    def uid_of(self, origin: str) -> UID:
+        """The name of the work that we make of what is called ``origin`` elsewhere."""
+        return Origin.parse(origin).uid(self.session.welcome.user)
 
     def sweep(
         self,

@@ -179,7 +179,8 @@ class Description:
     ``inputs`` are pairs of a name in the task's directory and a data; ``env`` is a zip data that is
     unpacked there; ``outputs`` are patterns of the files that come back, by default every new file.
     ``wall_time`` is in seconds, 0 where the user does not know it. ``retries``: how often a work is
-    tried again after a task that failed for its host's sake.
+    tried again after a task that failed for its host's sake. ``origin``: where it comes from, if it
+    was a job elsewhere (model/origins.py); a submission of one work, which is named by it.
     """
 
     application: UID
@@ -199,6 +200,7 @@ class Description:
     wall_time: int = 0
     requirements: str = ""
     expected_host: Optional[UID] = None
+    origin: str = ""
 
     @property
     def datas(self) -> list[UID]:

@@ -143,6 +143,7 @@ class SubmissionInserted(NamedTuple):
     description: str
     rights: int
     submitted_at: float
+    origin: str | None = None
 
 
 class WorkInserted(NamedTuple):

@@ -10,10 +10,11 @@ from desktopgrid.wire import messages as m
 
 
 class Submitted(TypedDict):
-    """So many works, and on which workers they may run."""
+    """So many works, on which workers they may run, and whether they were brought in before."""
 
     works: int
     runs_on: str
+    was_there: NotRequired[bool]
 
 
 class EndedWork(TypedDict):

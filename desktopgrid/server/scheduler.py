@@ -28,6 +28,7 @@ from desktopgrid.model.objects import (
     User,
     Work,
 )
+from desktopgrid.model.origins import places_of
 from desktopgrid.model.rights import Who, may_run
 
 AHEAD = 0.1
@@ -52,6 +53,8 @@ FAILURES_TO_PAUSE = 3
 SUSPICIONS_TO_PAUSE = 8
 """Tasks in a row, of at least two submissions, that end badly within QUICK before it is paused."""
 QUICK = 5.0
+LEADS_TO = "LeadsTo"
+"""The attribute by which a host that is a bridge names the places behind it."""
 FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(hours=1)
 
@@ -67,6 +70,8 @@ class Demand(NamedTuple):
     wall_time: int
     requirements: str
     expected_host: str | None
+    passed: tuple[str, ...] = ()
+    """Places where they were, and are not sent back to."""
 
 
 def demand_of(description: Description, rights: int) -> Demand:
@@ -80,6 +85,7 @@ def demand_of(description: Description, rights: int) -> Demand:
         description.wall_time,
         description.requirements,
         description.expected_host,
+        places_of(description.origin) if description.origin else (),
     )
 
 
@@ -430,6 +436,8 @@ class Scheduler:
             yield "its site takes works of users with a certificate only"
         if demand.expected_host is not None and demand.expected_host != host.uid:
             yield "the work is pinned to another host"
+        if back := demand.passed and _leads_to(host).intersection(demand.passed):
+            yield f"the work came from {', '.join(sorted(back))}, where this host would send it"
         application = self.applications.get(demand.application)
         if application is None or executable_for(application, host) is None:
             yield f"the application has no executable for {facts.cpu}/{facts.os}"
@@ -465,6 +473,11 @@ class Scheduler:
         for key in [key for key in self.verdicts if key[1] == host]:
             del self.verdicts[key]
         self.unjudged = {key for key in self.unjudged if key[1] != host}
+
+
+def _leads_to(host: Host) -> frozenset[str]:
+    """The places to which a host that is a bridge takes works."""
+    return frozenset(str(host.facts.attributes.get(LEADS_TO, "")).split())
 
 
 def executable_for(application: Application, host: Host) -> str | None:

@@ -26,6 +26,7 @@ from desktopgrid.model.objects import (
     Submitted,
     Work,
 )
+from desktopgrid.model.origins import Origin
 from desktopgrid.model.rights import (
     EXECUTE,
     READ,
@@ -69,9 +70,11 @@ def submit(
     if before is not None:
         if asked.watch and session and asked.uid in grid.batches:
             grid.batches[asked.uid].watchers.add(session)
-        return {"works": len(names), "runs_on": runs_on(grid.applications[before.application])}
+        reply = {"works": len(names), "runs_on": runs_on(grid.applications[before.application])}
+        return {**reply, "was_there": True} if before.origin else reply
     application = _application(grid, who, asked.description.get("application"))
     description, text = described(asked.description, application.uid)
+    _check_origin(grid, who, asked, description)
     missing = _check_datas(grid, who, description, application.rights)
     _check_bags(grid, who, description)
     if len(grid.works) + len(names) > grid.policy.max_open_works:
@@ -94,6 +97,7 @@ def submit(
                 text,
                 application.rights,
                 now.timestamp(),
+                description.origin or None,
             )
         )
     else:
@@ -126,6 +130,9 @@ def _before(
     there = [name for name in names if name in grid.works or name in over]
     if not there:
         return None
+    if description.origin and description.origin == asked.description.get("origin"):
+        # Who brings a job in may have sent its files anew, as other datas: the first ones count.
+        return description
     if len(there) < len(names) or not _is_same(grid, asked, description):
         raise AlreadyThere(f"there is a work {there[0]} already, and it is another one")
     for name, arguments in zip(names, asked.arguments, strict=True):
@@ -133,6 +140,15 @@ def _before(
         if (work.arguments if work is not None else over[name]) != arguments:
             raise AlreadyThere(f"there is a work {name} already, with other arguments")
     return description
+
+
+def _check_origin(grid: Grid, who: Who, asked: m.Submit, description: Description) -> None:
+    """Raise BadRequest unless a work that comes from elsewhere is one, and named by its origin."""
+    if not description.origin:
+        return
+    uid = Origin.parse(description.origin).uid(grid.users[who.user].login)
+    if not asked.single or asked.uid != uid:
+        raise BadRequest(f"a work of origin {description.origin} is submitted alone, as {uid}")
 
 
 def _is_same(grid: Grid, asked: m.Submit, before: Description) -> bool:

@@ -98,6 +98,7 @@ def assignment(grid: Grid, work: Work, task: Task, host: Host) -> m.Assign:
         disk_mib=description.disk_mib,
         wall_time=description.wall_time,
         for_user=grid.users[work.submission.owner].login,
+        origin=description.origin,
     )
 
 

@@ -301,7 +301,8 @@ class Assign(Message):
 
     ``executable`` is the program; ``env`` zips are unpacked in the task's directory; ``inputs`` lie
     there under their names. ``wall_time`` in seconds, ``memory_mib`` and ``disk_mib`` are limits
-    where they are not 0. ``for_user`` is the work's owner, for the log.
+    where they are not 0. ``for_user`` is the work's owner, for the log; ``origin`` where the work
+    comes from.
     """
 
     verb = "assign"
@@ -321,6 +322,7 @@ class Assign(Message):
     disk_mib: int = 0
     wall_time: int = 0
     for_user: str = ""
+    origin: str = ""
 
 
 @dataclass(frozen=True)

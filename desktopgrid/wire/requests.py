@@ -18,8 +18,9 @@ class Submit(Request):
     ``uid``-``first``, or ``uid`` itself if ``single``.
 
     ``description`` has the fields of model.objects.Description, the application by UID or name.
-    ``watch``: tell me (``ended``) what becomes of them. Reply: {"works": how many, "runs_on": a
-    sentence on which workers may take them}.
+    One with an ``origin`` is single, and its UID is made of it (model/origins.py). ``watch``: tell
+    me (``ended``) what becomes of them. Reply: {"works": how many, "runs_on": a sentence on which
+    workers may take them, "was_there": true if one of this origin was there}.
     """
 
     verb = "submit"

@@ -113,6 +113,22 @@ def test_a_work_of_an_earlier_submission_gets_its_owner(work):
     assert {found["owner"] for found in work.rows(schema.works)} == {"alice"}
 
 
+def test_no_user_has_two_submissions_of_one_origin(work):
+    """The server names them by it, so that there cannot be; the database would not take them."""
+    origin = "lal/schedd#1.0#7/0"
+    for uid, owner in (("one", "alice"), ("two", "alice"), ("of-admin", "admin")):
+        work.record(row(c.SubmissionInserted, uid=uid, owner=owner, origin=origin))
+    work.record(row(c.SubmissionInserted, uid="plain"), row(c.SubmissionInserted, uid="simple"))
+    found = {each["uid"]: each["origin"] for each in work.rows(schema.submissions)}
+    assert found == {
+        "sweep": None,
+        "one": origin,
+        "of-admin": origin,
+        "plain": None,
+        "simple": None,
+    }
+
+
 def test_an_update_of_what_is_not_there_is_refused(work):
     with pytest.raises(Refused, match="1 x WorkUpdated touched 0 rows"):
         work.record(row(c.WorkUpdated, uid="nobody"))

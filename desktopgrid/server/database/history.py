@@ -33,6 +33,7 @@ Values = Mapping[str, Sequence[str]]
 FINAL = frozenset(status.value for status in FINAL_WORKS)
 _OF_SUBMISSIONS: Mapping[str, Column[Any]] = {
     "label": submissions.c.label,
+    "origin": submissions.c.origin,
     "session": submissions.c.session,
     "group": submissions.c.group,
 }

@@ -311,7 +311,10 @@ submissions = Table(
     Column("description", LongText, nullable=False),
     _rights(),
     _time("submitted_at"),
+    # Where it comes from, if it was a job elsewhere (model/origins.py).
+    Column("origin", String(NAME_LENGTH), nullable=True),
     _check("rights BETWEEN 0 AND 511", "submissions_have_rights"),
+    Index("submissions_have_unique_origins", "origin", "owner", unique=True),
     Index("submissions_label", "label", mysql_length=NAME_LENGTH, mariadb_length=NAME_LENGTH),
 )
 for _column in (submissions.c.application, submissions.c.session, submissions.c.group):

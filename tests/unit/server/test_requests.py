@@ -17,12 +17,13 @@ from desktopgrid.model.errors import (
     UnknownObject,
 )
 from desktopgrid.model.objects import Site, Submitted
+from desktopgrid.model.origins import Origin
 from desktopgrid.model.rights import UserLevel
 from desktopgrid.server import changes as c
 from desktopgrid.server import requests
 from desktopgrid.server.explain import why
 from desktopgrid.server.state import Policy
-from desktopgrid.server.submitting import described
+from desktopgrid.server.submitting import describe, described
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.exchange import CLIENT, RULES
 from tests.builders import NOON, GridUnderTest, a_data, a_user, an_application, hours, who
@@ -149,6 +150,52 @@ def test_a_name_is_taken_once(grid: GridUnderTest, other: m.Submit) -> None:
     with pytest.raises(AlreadyThere, match="u1-"):
         grid.ask(other)
     assert not grid.out.changes
+
+
+def an_inbound(run: int = 0, places: str = "lal", **fields: object) -> m.Submit:
+    """alice's submission of a job that comes from elsewhere."""
+    origin = Origin((places,), "schedd#1.0#7", run)
+    description = {"application": "app", "origin": str(origin), **fields}
+    return m.Submit(origin.uid("alice"), description, single=True)
+
+
+def test_a_job_that_comes_from_elsewhere_is_one_work_however_often_it_is_submitted(
+    grid: GridUnderTest,
+) -> None:
+    first = an_inbound()
+    assert "was_there" not in grid.ask(first)
+    # Its files were sent again, as other datas.
+    grid.grid.put_data(a_data("input", owner="alice"))
+    again = an_inbound(inputs=[["f", "input"]])
+    assert grid.ask(again)["was_there"]
+    assert set(grid.grid.works) == {first.uid}
+    assert not grid.out.changes
+    assert "was_there" not in grid.ask(an_inbound(run=1))
+
+
+def test_so_it_is_when_the_work_is_over_and_only_the_database_knows_it(
+    grid: GridUnderTest,
+) -> None:
+    first = an_inbound()
+    known = describe(first.description, "app")
+    grid.submitted = Submitted("alice", known, {first.uid: ()})
+    assert grid.ask(first)["was_there"]
+    assert not grid.grid.works
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        replace(an_inbound(), uid="u1"),
+        replace(an_inbound(), uid=Origin(("lal",), "schedd#1.0#7").uid("bob")),
+        replace(an_inbound(), single=False),
+    ],
+    ids=["another name", "another user's name", "a sweep"],
+)
+def test_a_work_from_elsewhere_is_named_by_its_origin(grid: GridUnderTest, asked: m.Submit) -> None:
+    with pytest.raises(BadRequest, match="is submitted alone, as"):
+        grid.ask(asked)
+    assert not grid.grid.works
 
 
 def test_anothers_submission_is_not_added_to(grid: GridUnderTest) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from desktopgrid.model.objects import Platform, Site
+from desktopgrid.model.origins import Origin
 from desktopgrid.model.rights import UserLevel
 from desktopgrid.server.scheduler import Share
 from desktopgrid.server.tasks import offer
@@ -131,6 +134,19 @@ def test_a_requirement_is_asked_for_once_a_host_and_then_known(grid: GridUnderTe
     assert not scheduler.unjudged
     offer(grid.grid, grid.now, grid.out)
     assert len(state.tasks) == 3
+
+
+@pytest.mark.feature("XW-PIL-9")
+def test_a_work_is_not_given_to_a_host_that_would_send_it_back(grid: GridUnderTest) -> None:
+    origin = Origin(("lal", "grid-b"), "1.0")
+    asked = m.Submit(origin.uid("alice"), {"application": "app", "origin": str(origin)})
+    grid.ask(replace(asked, single=True))
+    back = grid.arrives("bridge", attributes={"LeadsTo": "elsewhere grid-b"})
+    assert not back.tasks
+    said = grid.ask(m.Why(origin.uid("alice")))["sentences"]
+    assert any("came from grid-b, where this host would send it" in each for each in said)
+    onward = grid.arrives("other", attributes={"LeadsTo": "elsewhere"})
+    assert [task.work for task in onward.tasks.values()] == [origin.uid("alice")]
 
 
 def test_works_of_several_cores_wait_until_they_are_free_together(grid: GridUnderTest) -> None:
