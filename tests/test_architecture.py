@@ -86,6 +86,7 @@ DECIDING = (
     "desktopgrid.server.requests",
     "desktopgrid.server.submitting",
     "desktopgrid.server.pilots",
+    "desktopgrid.server.demand",
     "desktopgrid.server.upkeep",
     "desktopgrid.server.explain",
     "desktopgrid.server.listing",

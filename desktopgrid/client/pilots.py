@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from desktopgrid.client.demand import situation_of
 from desktopgrid.client.grid import Grid
 from desktopgrid.client.replies import field
 from desktopgrid.link.identity import Identity
+from desktopgrid.model.demand import Situation
 from desktopgrid.model.errors import UnknownObject
 from desktopgrid.model.lifecycle import FINAL_PILOTS, PilotStatus
 from desktopgrid.model.objects import new_uid
@@ -100,6 +102,15 @@ class PilotRecord:
             for some in (_portions(stamps) if stamps else [()])
             for row in self._grid.objects("pilots", some, **where)
         ]
+
+    def situation(self, since: datetime | None = None) -> Situation:
+        """Demand and supply as the grid knows them now, with what happened to pilots ``since``."""
+        at = since.timestamp() if since is not None else 0.0
+        return situation_of(self._session.ask(m.Demand(at)))
+
+    def explain(self, sites: Mapping[str, Sequence[str]]) -> None:
+        """Leave with the grid what was decided about sites, for whoever asks why."""
+        self._session.ask(m.SiteReport({site: tuple(said) for site, said in sites.items()}))
 
     def check_site(self, site: str) -> None:
         """Raises UnknownObject where the grid has no such site."""

@@ -324,7 +324,10 @@ class Host:
 
 @dataclass(frozen=True)
 class Site:
-    """A place that accepts pilots, how many of ours it may have, and whose works they may run."""
+    """A place that accepts pilots, how many of ours it may have, and whose works they may run.
+
+    ``max_of_vo`` bounds the pilots of its ``vo`` at all sites together; 0: nothing does.
+    """
 
     name: str
     computing_element: str
@@ -333,6 +336,7 @@ class Site:
     max_an_hour: int = 100
     vo: str = ""
     certified_users_only: bool = False
+    max_of_vo: int = 0
 
 
 @dataclass(frozen=True)

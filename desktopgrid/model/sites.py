@@ -19,6 +19,11 @@ from desktopgrid.model import configuration
 from desktopgrid.model.errors import ConfigurationError
 from desktopgrid.model.objects import Site
 
+DRAINS = ("none", "drain", "forced")
+"""What becomes of running pilots that are too many: they are left alone, they finish what they do,
+or they go at once.
+"""
+
 
 @dataclass(frozen=True)
 class SiteConfig:
@@ -30,8 +35,16 @@ class SiteConfig:
     max_pilots: int = 10
     max_idle: int = 5
     max_an_hour: int = 100
+    max_of_vo: int = 0
     vo: str = ""
     certified_users_only: bool = False
+
+    by_demand: bool = True
+    weight: float = 1.0
+    cost: float = 1.0
+    ramp_up: int = 20
+    drain: str = "drain"
+    lifetime: Optional[timedelta] = None
 
     cores: int = 1
     memory_mib: int = 1024
@@ -46,9 +59,16 @@ class SiteConfig:
             raise ValueError(f"computing_element must be one of {_kinds(type(self))}")
         if not _NAME.fullmatch(self.name):
             raise ValueError("a site's name is letters, digits, '.', '_' and '-'")
-        for name in ("max_pilots", "max_idle", "max_an_hour", "memory_mib", "disk_mib"):
+        caps = ("max_pilots", "max_idle", "max_an_hour", "max_of_vo")
+        for name in (*caps, "memory_mib", "disk_mib", "weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
+        if not self.cost > 0:
+            raise ValueError("cost must be more than 0")
+        if self.ramp_up < 1:
+            raise ValueError("ramp_up must be at least 1")
+        if self.drain not in DRAINS:
+            raise ValueError(f"drain must be one of {', '.join(DRAINS)}")
         if self.cores < 1:
             raise ValueError("cores must be at least 1")
         for field in dataclasses.fields(self):
@@ -57,6 +77,11 @@ class SiteConfig:
                 raise ValueError(f"{field.name} must be at least a second")
             if isinstance(value, Path) and not value.is_absolute():
                 raise ValueError(f"{field.name} must be an absolute path, or begin with ~/")
+
+    @property
+    def life(self) -> timedelta:
+        """How long a pilot works there, if there is work."""
+        return min(self.lifetime, self.wall_time) if self.lifetime else self.wall_time
 
     @property
     def site(self) -> Site:
@@ -69,6 +94,7 @@ class SiteConfig:
             self.max_an_hour,
             self.vo,
             self.certified_users_only,
+            self.max_of_vo,
         )
 
 

@@ -9,14 +9,17 @@ from desktopgrid.model.errors import UnknownObject
 from desktopgrid.model.lifecycle import FINAL_PILOTS, WorkStatus
 from desktopgrid.model.objects import Pilot, Work
 from desktopgrid.model.rights import READ, Who, grants
+from desktopgrid.server.demand import why_site
 from desktopgrid.server.scheduler import UNSAID, HostState, demand_of
 from desktopgrid.server.state import Grid
 
 
 def why(grid: Grid, who: Who, uid: str, now: datetime) -> list[str]:
-    """Sentences on the open work, submission or pilot ``uid``; none if memory does not have it: the
-    database may.
+    """Sentences on the open work, submission, pilot or site ``uid``; none if memory does not have
+    it: the database may.
     """
+    if uid in grid.sites:
+        return why_site(grid, uid, now)
     if uid in grid.pilots:
         return _why_pilot(grid, who, grid.pilots[uid], now)
     batch = grid.batches.get(uid)

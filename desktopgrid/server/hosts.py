@@ -56,6 +56,7 @@ def host_arrived(
     state.credential = hello.identity
     pilot = grid.pilots.get(host.pilot) if host.pilot is not None else None
     site = grid.sites.get(pilot.site) if pilot is not None else None
+    state.site = pilot.site if pilot is not None else ""
     state.wants_certified = site is not None and site.certified_users_only
     if not resumed:
         state.is_draining = False

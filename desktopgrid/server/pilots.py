@@ -4,7 +4,9 @@ they are removed.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -86,17 +88,49 @@ def submit(
     return {"site": site.name, "stamps": sorted(asked.pilots)}
 
 
+@dataclass(frozen=True)
+class Counts:
+    """How many pilots count against each cap of a site."""
+
+    open: int = 0
+    idle: int = 0
+    an_hour: int = 0
+    of_vo: int = 0
+
+    def against(self, site: Site) -> Iterator[tuple[int, int, str]]:
+        """How many there are, how many there may be, and what that cap is called."""
+        yield self.open, site.max_pilots, "max_pilots"
+        yield self.idle, site.max_idle, "max_idle"
+        yield self.an_hour, site.max_an_hour, "max_an_hour"
+        if site.vo and site.max_of_vo:
+            yield self.of_vo, site.max_of_vo, "max_of_vo"
+
+
+def counts(grid: Grid, now: datetime) -> dict[str, Counts]:
+    """What counts against the caps of each site, in one walk over the pilots."""
+    open_: Counter[str] = Counter()
+    idle: Counter[str] = Counter()
+    recent: Counter[str] = Counter()
+    of_vo: Counter[str] = Counter()
+    hour_ago = now - timedelta(hours=1)
+    vos = {site.name: site.vo for site in grid.sites.values()}
+    for pilot in grid.pilots.values():
+        if pilot.submitted_at > hour_ago:
+            recent[pilot.site] += 1
+        if pilot.status in FINAL_PILOTS:
+            continue
+        open_[pilot.site] += 1
+        of_vo[vos.get(pilot.site, "")] += 1
+        if pilot.status is not PilotStatus.RUNNING:
+            idle[pilot.site] += 1
+    return {
+        name: Counts(open_[name], idle[name], recent[name], of_vo[vo]) for name, vo in vos.items()
+    }
+
+
 def check_caps(grid: Grid, site: Site, more: int, now: datetime) -> None:
     """Raises LimitExceeded if ``more`` pilots would break a cap of ``site``, naming the cap."""
-    ours = [pilot for pilot in grid.pilots.values() if pilot.site == site.name]
-    open_ = [pilot for pilot in ours if pilot.status not in FINAL_PILOTS]
-    idle = [pilot for pilot in open_ if pilot.status is not PilotStatus.RUNNING]
-    recent = [pilot for pilot in ours if pilot.submitted_at > now - timedelta(hours=1)]
-    for have, cap, name in (
-        (len(open_), site.max_pilots, "max_pilots"),
-        (len(idle), site.max_idle, "max_idle"),
-        (len(recent), site.max_an_hour, "max_an_hour"),
-    ):
+    for have, cap, name in counts(grid, now)[site.name].against(site):
         if have + more > cap:
             raise LimitExceeded(
                 f"site {site.name}: {have} pilots count against {name} = {cap};"

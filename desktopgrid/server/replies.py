@@ -135,6 +135,21 @@ class Revoked(TypedDict):
     revoked: str
 
 
+class Situation(TypedDict):
+    """What model/demand.py says of it, times as seconds since 1970."""
+
+    at: float
+    incarnation: int
+    demands: list[dict[str, Any]]
+    supplies: list[dict[str, Any]]
+    sites: list[dict[str, Any]]
+    news: list[dict[str, Any]]
+    left_off: int
+    others: int
+    submitted: int
+    aborted: int
+
+
 class PilotsRecorded(TypedDict):
     """The pilots at a site."""
 
@@ -154,6 +169,12 @@ class PilotsDraining(TypedDict):
     pilots: dict[str, str]
 
 
+class SitesReported(TypedDict):
+    """The sites of which the grid will tell what was decided."""
+
+    sites: list[str]
+
+
 REPLIES: dict[type[m.Request], Any] = {
     m.Submit: Submitted,
     m.Watch: Watched,
@@ -171,7 +192,9 @@ REPLIES: dict[type[m.Request], Any] = {
     m.Revoke: Revoked,
     m.Chmod: Changed,
     m.Remove: Removed,
+    m.Demand: Situation,
     m.SubmitPilots: PilotsRecorded,
     m.PilotReport: PilotsReported,
     m.DrainPilots: PilotsDraining,
+    m.SiteReport: SitesReported,
 }

@@ -28,7 +28,16 @@ from desktopgrid.model.rights import (
     may_provision,
 )
 from desktopgrid.server import changes as c
-from desktopgrid.server import explain, inserting, leaving, listing, pilots, submitting, users
+from desktopgrid.server import (
+    demand,
+    explain,
+    inserting,
+    leaving,
+    listing,
+    pilots,
+    submitting,
+    users,
+)
 from desktopgrid.server.state import Grid, Outcome
 from desktopgrid.server.tasks import abort, offer
 from desktopgrid.wire import messages as m
@@ -220,13 +229,17 @@ REQUESTS: dict[type[m.Request], Entry] = {
     m.Revoke: Entry(may_insert, leaving.revoke, EVERYTHING),
     m.Chmod: Entry(may_insert, inserting.chmod),
     m.Remove: Entry(may_insert, _remove),
+    m.Demand: Entry(may_provision, demand.situation, Scope.READ),
     m.SubmitPilots: Entry(may_provision, pilots.submit),
     m.PilotReport: Entry(may_provision, pilots.report),
     m.DrainPilots: Entry(may_provision, pilots.drain),
+    m.SiteReport: Entry(may_provision, demand.report),
 }
 
-READING = frozenset((m.Watch, m.ListObjects, m.GetResults, m.Why, m.Stats))
-RECORDED = frozenset(REQUESTS) - READING - {m.Submit}
+READING = frozenset((m.Watch, m.ListObjects, m.GetResults, m.Why, m.Stats, m.Demand))
+PASSING = frozenset((m.SiteReport,))
+"""The requests that change what is told, and nothing that is kept: the last one counts."""
+RECORDED = frozenset(REQUESTS) - READING - PASSING - {m.Submit}
 """The requests whose reply is recorded, so that asking again has no second effect. A submission is
 known by the names of its works.
 """

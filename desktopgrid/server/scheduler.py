@@ -52,6 +52,8 @@ FAILURES_TO_PAUSE = 3
 """Tasks in a row that fail for the host's sake before it is paused."""
 SUSPICIONS_TO_PAUSE = 8
 """Tasks in a row, of at least two submissions, that end badly within QUICK before it is paused."""
+MOST_REMEMBERED = 10_000
+"""Requirements of which the scheduler knows whether hosts of a site met them."""
 QUICK = 5.0
 LEADS_TO = "LeadsTo"
 """The attribute by which a host that is a bridge names the places behind it."""
@@ -124,12 +126,21 @@ class Queue:
     def head(self) -> Work | None:
         """The work that is next, which stays."""
         for priority, works in list(self._by_priority.items()):
-            while works and works[0].status is not WorkStatus.WAITING:
-                works.popleft()
-            if works:
-                return works[0]
+            first = self._first(works)
+            if first is not None:
+                return first
             del self._by_priority[priority]
         return None
+
+    def oldest_at(self) -> datetime | None:
+        """Since when the first of them waits."""
+        firsts = (self._first(works) for works in self._by_priority.values())
+        return min((w.submission.submitted_at for w in firsts if w is not None), default=None)
+
+    def _first(self, works: deque[Work]) -> Work | None:
+        while works and works[0].status is not WorkStatus.WAITING:
+            works.popleft()
+        return works[0] if works else None
 
     def take(self) -> Work:
         """The work that is next, which leaves the queue."""
@@ -197,6 +208,7 @@ class HostState:
         "pause",
         "paused_until",
         "session",
+        "site",
         "suspicions",
         "tasks",
         "wants_certified",
@@ -206,6 +218,8 @@ class HostState:
 
     def __init__(self, host: Host, who: Who, session: str | None, lease_ends_at: datetime) -> None:
         self.host, self.who, self.session, self.lease_ends_at = host, who, session, lease_ends_at
+        self.site = ""
+        """Where it runs as a pilot; empty for a desktop's."""
         self.wants_certified = False
         """Whether its site lets it run works of certified users only."""
         self.credential = ""
@@ -318,6 +332,8 @@ class Scheduler:
         """(requirements, host): what the matcher said."""
         self.unjudged: set[tuple[str, str]] = set()
         """(requirements, host) that stood in the way of a match: the matcher is to be asked."""
+        self.suitability: dict[tuple[str, str], tuple[int, int]] = {}
+        """(requirements, site): how many of its hosts met them so far, and how many did not."""
         self.waiting = 0
 
     # --- works ------------------------------------------------------------------------------------
@@ -459,9 +475,19 @@ class Scheduler:
         """What the matcher said of (requirements, host) pairs."""
         self.verdicts.update(verdicts)
         self.unjudged.difference_update(verdicts)
-        for _, uid in verdicts:
+        for (requirements, uid), verdict in verdicts.items():
             if uid in self.hosts:
                 self.hosts[uid].matches.clear()
+                self._remember(requirements, self.hosts[uid].site, verdict)
+
+    def _remember(self, requirements: str, site: str, verdict: bool) -> None:
+        """A host of ``site`` was judged: whoever sends pilots there wants to know, later too."""
+        if not site:
+            return
+        met, unmet = self.suitability.pop((requirements, site), (0, 0))
+        self.suitability[requirements, site] = (met + verdict, unmet + (not verdict))
+        if len(self.suitability) > MOST_REMEMBERED:
+            del self.suitability[next(iter(self.suitability))]
 
     def rematch(self) -> None:
         """Users or applications changed: what was concluded about hosts is asked anew."""

@@ -104,6 +104,14 @@ class Outcome:
             self.pushes.append((session, message))
 
 
+@dataclass(frozen=True)
+class Decision:
+    """What a factory said last about a site."""
+
+    at: datetime
+    sentences: tuple[str, ...]
+
+
 class Grid:
     """Everything that is alive in one shard."""
 
@@ -120,6 +128,8 @@ class Grid:
         self.holdings = Holdings()
         self.bags: dict[str, Session | Group] = {}
         self.pilots: dict[str, Pilot] = {}
+        self.decisions: dict[tuple[str, str], Decision] = {}
+        """(site, user) -> what the user's factory has decided about it."""
         self.known_hosts: dict[str, Host] = {}
         self.batches: dict[str, Batch] = {}
         self.works: dict[str, Work] = {}

@@ -14,7 +14,7 @@ from prometheus_client import Histogram
 
 from desktopgrid.server import access, audit
 from desktopgrid.server.logs import LineFile
-from desktopgrid.server.requests import READING
+from desktopgrid.server.requests import PASSING, READING
 from desktopgrid.server.statuses import STATUS_OF_CODE
 from desktopgrid.wire import messages as m
 
@@ -72,7 +72,7 @@ class Watcher:
         disk.
         """
         self.requests[asked.verb, code or DONE] += 1
-        if self._audit is not None and type(asked) not in READING:
+        if self._audit is not None and type(asked) not in READING | PASSING:
             self._audit.put(audit.of_request(by, asked, body, code, self._clock()))
 
     def assigned(self, grid: Grid, peer: Peer, task: m.Assign) -> None:

@@ -225,6 +225,17 @@ class Revoke(Request):
 
 
 @dataclass(frozen=True)
+class Demand(Request):
+    """What waits for pilots of the caller's, what there is to run it, and what became of pilots
+    since the time ``since`` (of the server's clock; 0: in the last hour). Reply: the fields of
+    model.demand.Situation.
+    """
+
+    verb = "demand"
+    since: float = 0.0
+
+
+@dataclass(frozen=True)
 class SubmitPilots(Request):
     """Record pilots for a site within its caps, all or none. ``pilots``: stamp -> hex SHA-256 of an
     enrolment secret made by the caller.
@@ -258,3 +269,13 @@ class DrainPilots(Request):
 
     verb = "drainpilots"
     stamps: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SiteReport(Request):
+    """What the caller has decided about sites, and why, in sentences: `why` tells them to whoever
+    asks for the site. Reply: {"sites": the names that the grid knows}.
+    """
+
+    verb = "sitereport"
+    sites: dict[str, tuple[str, ...]]

@@ -90,7 +90,7 @@ def pilot_arguments(site: SiteConfig) -> tuple[str, ...]:
     arguments = [
         *("--identity", IDENTITY),
         *("--idle", f"{site.idle_time.total_seconds():g}"),
-        *("--lifetime", f"{site.wall_time.total_seconds():g}"),
+        *("--lifetime", f"{site.life.total_seconds():g}"),
     ]
     if site.computing_element not in TELL_THEIR_SHARE:
         arguments += ["--slots", str(site.cores), "--memory", str(site.memory_mib)]

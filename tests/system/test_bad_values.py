@@ -45,9 +45,11 @@ REQUESTS: dict[str, Callable[[], dict[str, Any]]] = {
     "sendgroup": lambda: {"uid": new_uid(), "kind": "session", "name": new_uid()},
     "remove": lambda: {"uids": ["u"]},
     "revoke": lambda: {"uid": "u"},
+    "demand": dict,
     "submitpilots": lambda: {"site": "local", "pilots": {new_uid(): "0" * 64}},
     "pilotreport": lambda: {"pilots": {}},
     "drainpilots": lambda: {"stamps": ["s"]},
+    "sitereport": lambda: {"sites": {"local": ["s"]}},
 }
 
 

@@ -71,3 +71,30 @@ def test_pilots_of_this_machine_are_kept_at_home(tmp_path: Path) -> None:
     assert state_directory({"HOME": "/h"}) == Path("/h/.local/state/glidebridge/pilots")
     state = {"HOME": "/h", "XDG_STATE_HOME": "/s"}
     assert state_directory(state) == Path("/s/glidebridge/pilots")
+
+
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        ("drain = perhaps", "drain must be one of none, drain, forced"),
+        ("cost = 0", "cost must be more than 0"),
+        ("ramp_up = 0", "ramp_up must be at least 1"),
+        ("weight = -1", "weight must not be negative"),
+        ("max_of_vo = -1", "max_of_vo must not be negative"),
+    ],
+)
+def test_a_key_that_makes_no_sense_is_named_with_its_file(
+    tmp_path: Path, line: str, said: str
+) -> None:
+    file = tmp_path / "a.conf"
+    file.write_text(f"[site lal]\ncomputing_element = local\n{line}\n")
+    with pytest.raises(ConfigurationError, match=f"^{file}:.*{said}"):
+        Sites.read(tmp_path)
+
+
+def test_a_pilot_lives_as_long_as_the_batch_system_lets_it_or_shorter(tmp_path: Path) -> None:
+    file = tmp_path / "a.conf"
+    lines = "computing_element = local\nwall_time = 2 h\n"
+    for lifetime, hours in (("", 2), ("1 h", 1), ("9 h", 2)):
+        file.write_text(f"[site lal]\n{lines}lifetime = {lifetime}\n")
+        assert Sites.read(tmp_path)["lal"].life.total_seconds() == hours * 3600

@@ -41,6 +41,8 @@ BODIES = {
     m.SubmitPilots: m.SubmitPilots("lal", {"p": VERIFIER}),
     m.PilotReport: m.PilotReport({}),
     m.DrainPilots: m.DrainPilots(()),
+    m.Demand: m.Demand(),
+    m.SiteReport: m.SiteReport({"lal": ("Nothing is to be done.",)}),
 }
 WANTED = {
     m.Submit: Scope.CREATE,
