@@ -90,6 +90,8 @@ DECIDING = (
     "desktopgrid.server.upkeep",
     "desktopgrid.server.explain",
     "desktopgrid.server.listing",
+    "desktopgrid.server.bookkeeping",
+    "desktopgrid.server.reporting",
     "pilot.factory.plan",
     "pilot.node.slots",
     "pilot.node.worker",

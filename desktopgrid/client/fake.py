@@ -28,7 +28,14 @@ from desktopgrid.client.connection import OnBytes
 from desktopgrid.client.grid import Grid
 from desktopgrid.client.session import GridSession
 from desktopgrid.link.identity import Identity
-from desktopgrid.model.errors import BadRequest, GridError, Unavailable, UnknownObject
+from desktopgrid.model.accounting import Entry, tallied
+from desktopgrid.model.errors import (
+    AccessDenied,
+    BadRequest,
+    GridError,
+    Unavailable,
+    UnknownObject,
+)
 from desktopgrid.model.modes import rights_from
 from desktopgrid.model.objects import Description
 from desktopgrid.model.rights import PRIVATE, PUBLIC, Reach, UserLevel, reach_of
@@ -84,6 +91,10 @@ class FakeGrid:
         self.directory, self.level = directory, level
         self.requests: list[m.Request] = []
         """What was asked, in order."""
+        self.used: list[Entry] = []
+        """What reports are made from; the days asked for are not looked at."""
+        self.records: list[dict[str, Any]] = []
+        """The records of tasks' use, in the order of their epochs."""
         self._host_owner = host_owner
         self._lock = threading.RLock()
         self._runners = _Lane(2)
@@ -235,6 +246,35 @@ class FakeGrid:
 
     def _on_stats(self, asked: m.Stats) -> dict[str, Any]:
         return {"works": len(self._works), "hosts": 1}
+
+    def _on_report(self, asked: m.Report) -> dict[str, Any]:
+        rows, total = tallied(self.used, asked.by)
+        named = [
+            {**dict(zip(asked.by, key, strict=True)), **tally.row()}
+            for key, tally in sorted(rows.items())
+        ]
+        return {
+            "since": asked.since or "2026-11-01",
+            "until": asked.until or "2026-11-25",
+            "rows": named if asked.by else [],
+            "total": total.row(),
+        }
+
+    def _on_usagerecords(self, asked: m.UsageRecords) -> dict[str, Any]:
+        """A page holds two records."""
+        if self.level < UserLevel.SUPER:
+            raise AccessDenied(f"a user of level {self.level.name.lower()} may not usagerecords")
+        start = asked.after.get("0", 0)
+        rows = [r for r in self.records if r["epoch"] > start]
+        if asked.open:
+            rows = [r for r in self.records if r["epoch"] in asked.open]
+        page = rows if asked.open else rows[:2]
+        return {
+            "records": [r for r in page if r["ended_at"] is not None],
+            "open": [r["epoch"] for r in page if r["ended_at"] is None],
+            "after": {"0": page[-1]["epoch"]} if page and not asked.open else asked.after,
+            "more": len(page) < len(rows),
+        }
 
     def _on_senddata(self, asked: m.SendData) -> dict[str, Any]:
         self._datas[asked.uid] = asked

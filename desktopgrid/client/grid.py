@@ -13,9 +13,10 @@ of :mod:`desktopgrid.model.errors` that the refusal names.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +26,7 @@ from desktopgrid.client.arrivals import Arrivals
 from desktopgrid.client.connection import OnBytes
 from desktopgrid.client.parts import Part, parts_of
 from desktopgrid.client.replies import field, result_of, rights_of
+from desktopgrid.client.reports import UsageReport
 from desktopgrid.client.session import PATIENCE, RESULTS_A_REQUEST, GridSession, Reply
 from desktopgrid.client.watches import OnEnded
 from desktopgrid.link.identity import Identity
@@ -268,6 +270,21 @@ class Grid:
     def stats(self) -> dict[str, Any]:
         """How the grid does: numbers by name."""
         return self.session.ask(m.Stats())
+
+    def report(
+        self, since: date | None = None, until: date | None = None, by: Sequence[str] = ()
+    ) -> UsageReport:
+        """What was used from ``since`` to ``until``, both included, and by whom or what: one's own
+        use, a super user everybody's. This month, where no days are given.
+        """
+        first, last = ("" if day is None else day.isoformat() for day in (since, until))
+        return UsageReport.of(self.session.ask(m.Report(first, last, tuple(by))), by)
+
+    def usage_records(
+        self, after: Mapping[str, int], still_open: Sequence[int] = ()
+    ) -> dict[str, Any]:
+        """Some records of tasks' use, as a super user; see :class:`wire.requests.UsageRecords`."""
+        return self.session.ask(m.UsageRecords(dict(after), tuple(still_open)))
 
     # Changing
 

@@ -343,7 +343,8 @@ class Site:
 class Pilot:
     """A batch job whose payload is our worker. ``verifier`` proves its enrolment secret,
     ``session_verifier`` the key that it chose at first contact; ``deadline_at`` is when an unseen
-    one is given up.
+    one is given up. ``started_at`` is when its worker was first heard of, which has so many
+    ``cores``; ``account`` is the number under which their idle time is reported.
     """
 
     stamp: str
@@ -360,6 +361,9 @@ class Pilot:
     reason: str = ""
     tasks_done: int = 0
     ended_at: Optional[datetime] = None
+    started_at: Optional[datetime] = None
+    cores: int = 0
+    account: Optional[int] = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ columns, ready to be bound.
 The dispatcher makes them, the journal carries them, database/records.py turns each class into one
 statement. Within a transaction the classes are written in the order of :data:`ORDER` and each in
 the order made; so a change says the whole of what may differ (the last one wins), never a
-difference. Times are seconds since the epoch, statuses their words, structures JSON.
+difference, but for those of :data:`ADDED`, which are added up. Times are seconds since the epoch,
+statuses their words, structures JSON.
 """
 
 from __future__ import annotations
@@ -131,6 +132,23 @@ class PilotUpdated(NamedTuple):
     deadline_at: float
     tasks_done: int
     ended_at: float | None
+    started_at: float | None = None
+    cores: int = 0
+    account: int | None = None
+
+
+class AccountInserted(NamedTuple):
+    """A combination of what use is reported by that was not there before."""
+
+    number: int
+    user: str
+    group: str | None
+    vo: str
+    site: str
+    route: str
+    application: str | None
+    kind: str
+    cores: int
 
 
 class SubmissionInserted(NamedTuple):
@@ -199,6 +217,31 @@ class TaskUpdated(NamedTuple):
     user_time: float
     system_time: float
     memory_kib: int
+    account: int | None = None
+    cause: str | None = None
+    is_doubtful: bool = False
+
+
+class UsageAdded(NamedTuple):
+    """A task was booked: that much more on that day under that account, cause and bucket of waiting
+    time. Key: the first four.
+    """
+
+    day: int
+    account: int
+    cause: str
+    bucket: int
+    tasks: int
+    core_time: float
+    cpu_time: float
+    doubtful: int
+
+
+class PilotUsed(NamedTuple):
+    """So many more seconds of a pilot's cores had a task. Key: stamp."""
+
+    stamp: str
+    busy: float
 
 
 class TaskRegistered(NamedTuple):
@@ -252,6 +295,7 @@ Change = (
     | ExecutableSaved
     | BagSaved
     | HostSaved
+    | AccountInserted
     | PilotInserted
     | PilotUpdated
     | SubmissionInserted
@@ -260,6 +304,8 @@ Change = (
     | WorkRemoved
     | TaskInserted
     | TaskUpdated
+    | UsageAdded
+    | PilotUsed
     | TaskRegistered
     | ReplyRecorded
     | RepliesForgotten
@@ -271,4 +317,9 @@ Change = (
 ORDER: tuple[type[Change], ...] = Change.__args__
 """The order in which a transaction writes them: what is referred to before what refers to it, and
 forgets them: the other way round.
+"""
+
+ADDED: dict[type[Change], int] = {UsageAdded: 4, PilotUsed: 1}
+"""The kinds that say how much more there is, each with how many of its fields, the first ones, say
+of what. Within a transaction they are added up; a transaction is written once or not at all.
 """

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from desktopgrid.model.accounting import Cause
 from desktopgrid.model.errors import AccessDenied, BadRequest
 from desktopgrid.model.lifecycle import TASKS, WORKS, TaskEvent, TaskStatus, WorkEvent, after
 from desktopgrid.model.objects import Task
@@ -112,7 +113,7 @@ def _completed(
 def _limited(
     grid: Grid, state: HostState, task: Task, said: m.Finished, now: datetime, out: Outcome
 ) -> None:
-    work = end_task(grid, task, TaskEvent.FAILED, said.reason, now, out, said)
+    work = end_task(grid, task, TaskEvent.FAILED, said.reason, now, out, said, Cause.LIMIT)
     conclude(grid, work, WorkEvent.FAILED, said.reason, now, out, task.uid, said, state.host.uid)
     grid.counts["failed"] += 1
 

@@ -15,6 +15,7 @@ from desktopgrid.model.errors import AccessDenied, BadRequest
 from desktopgrid.model.lifecycle import FINAL_PILOTS, PILOTS, PilotEvent, TaskEvent, after
 from desktopgrid.model.objects import Facts, Host, HostKind, Pilot
 from desktopgrid.model.rights import Who
+from desktopgrid.server.bookkeeping import account_of_pilot
 from desktopgrid.server.scheduler import HostState
 from desktopgrid.server.state import Grid, Outcome, check_uid, clean, host_row, pilot_row
 from desktopgrid.server.tasks import fill, lose, offer
@@ -64,7 +65,7 @@ def host_arrived(
     state.matches.clear()
     out.changes.append(host_row(host))
     if host.pilot is not None:
-        _pilot_arrived(grid, grid.pilots[host.pilot], host, out)
+        _pilot_arrived(grid, grid.pilots[host.pilot], host, now, out)
     if not resumed:
         _reconcile(grid, state, hello.held, now, out)
     fill(grid, state, now, out)
@@ -154,10 +155,16 @@ def end_pilot(
     out.changes.append(pilot_row(pilot, now))
 
 
-def _pilot_arrived(grid: Grid, pilot: Pilot, host: Host, out: Outcome) -> None:
+def _pilot_arrived(grid: Grid, pilot: Pilot, host: Host, now: datetime, out: Outcome) -> None:
     if pilot.status.value != "Running":
         pilot = replace(pilot, status=after(PILOTS, pilot.status, PilotEvent.STARTED))
-    pilot = replace(pilot, host=host.uid)
+    pilot = replace(
+        pilot,
+        host=host.uid,
+        started_at=pilot.started_at or now,
+        cores=host.facts.cores,
+        account=account_of_pilot(grid, pilot.owner, pilot.site, host, out),
+    )
     grid.pilots[pilot.stamp] = pilot
     out.changes.append(pilot_row(pilot))
 

@@ -34,6 +34,7 @@ def grid_from(
     grid.pilots = {pilot.stamp: pilot for pilot in snapshot.pilots}
     grid.known_hosts = {host.uid: host for host in snapshot.hosts}
     grid.next_number = snapshot.next_number
+    grid.accounts, grid.next_account = snapshot.accounts, snapshot.next_account
     for work in snapshot.works:
         _put(grid, work, snapshot.totals, now)
     return grid

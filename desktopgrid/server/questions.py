@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
 from sqlalchemy import Connection
@@ -11,7 +12,7 @@ from sqlalchemy import Connection
 from desktopgrid.model.errors import UnknownObject
 from desktopgrid.model.lifecycle import FINAL_WORKS
 from desktopgrid.model.objects import Result, Submitted
-from desktopgrid.server.database import reading
+from desktopgrid.server.database import reading, usage
 from desktopgrid.server.requests import Reading
 from desktopgrid.server.submitting import names_of
 from desktopgrid.wire import messages as m
@@ -43,6 +44,13 @@ def answer(connection: Connection, asked: Reading) -> dict[str, Any]:
             if result.status in FINAL_WORKS
         ]
         return {**asked.known, "ended": [{"work": r["work"], "status": r["status"]} for r in ended]}
+    if isinstance(question, m.Report):
+        since, until = map(date.fromisoformat, (question.since, question.until))
+        return usage.report(connection, asked.who, since, until, question.by)
+    if isinstance(question, m.UsageRecords):
+        if question.open:
+            return usage.records_of(connection, question.open)
+        return usage.records(connection, question.after)
     return _why(connection, asked, question.uid)
 
 

@@ -80,6 +80,65 @@ class Explained(TypedDict):
     sentences: list[str]
 
 
+class Used(TypedDict):
+    """Sums over tasks and pilots. Waste is in hours of cores by cause; half of the works waited for
+    less than ``waited_p50_s``.
+    """
+
+    works: int
+    tasks: int
+    core_hours: float
+    cpu_hours: float
+    efficiency: float | None
+    wasted_core_hours: float
+    waste: dict[str, float]
+    waited_p50_s: int | None
+    waited_p95_s: int | None
+    pilots: int
+    doubtful: int
+
+
+class Reported(TypedDict):
+    """What was used; a row has what it is by, and such sums as the total."""
+
+    since: str
+    until: str
+    rows: list[dict[str, Any]]
+    total: Used
+
+
+class UsageRecord(TypedDict):
+    """What one task used; times in seconds, since the epoch where they are moments."""
+
+    epoch: int
+    task: str
+    cause: str
+    wall: float
+    cpu: float
+    memory_kib: int
+    started_at: float | None
+    ended_at: float
+    host: str
+    user: str
+    group: str
+    vo: str
+    site: str
+    route: str
+    application: str
+    kind: str
+    cores: int
+    subject: str
+
+
+class RecordsOfUse(TypedDict):
+    """Records, which tasks of those asked for go on, and what to ask for next."""
+
+    records: list[UsageRecord]
+    open: list[int]
+    after: dict[str, int]
+    more: bool
+
+
 class ApplicationSent(TypedDict):
     """The application, its rights as a number."""
 
@@ -183,6 +242,8 @@ REPLIES: dict[type[m.Request], Any] = {
     m.GetResults: Results,
     m.Why: Explained,
     m.Stats: dict[str, float | None],
+    m.Report: Reported,
+    m.UsageRecords: RecordsOfUse,
     m.SendApplication: ApplicationSent,
     m.SendData: DataSent,
     m.SendGroup: GroupSent,

@@ -35,6 +35,7 @@ from desktopgrid.server import (
     leaving,
     listing,
     pilots,
+    reporting,
     submitting,
     users,
 )
@@ -50,7 +51,7 @@ class Reading:
     """A question for the database: ``kind`` of rows, as ``who`` may see them."""
 
     who: Who
-    question: m.ListObjects | m.GetResults | m.Why | m.Watch
+    question: m.ListObjects | m.GetResults | m.Why | m.Watch | m.Report | m.UsageRecords
     known: Body
 
 
@@ -177,6 +178,18 @@ def _stats(grid: Grid, who: Who, session: str, asked: m.Stats, now: datetime, ou
     }
 
 
+def _report(
+    grid: Grid, who: Who, session: str, asked: m.Report, now: datetime, out: Outcome
+) -> Reading:
+    return Reading(who, reporting.whole(asked, now), {})
+
+
+def _usage_records(
+    grid: Grid, who: Who, session: str, asked: m.UsageRecords, now: datetime, out: Outcome
+) -> Reading:
+    return Reading(who, reporting.checked(asked), {})
+
+
 def _remove(
     grid: Grid, who: Who, session: str, asked: m.Remove, now: datetime, out: Outcome
 ) -> Body | Reading:
@@ -220,6 +233,8 @@ REQUESTS: dict[type[m.Request], Entry] = {
     m.GetResults: Entry(None, _results, Scope.READ),
     m.Why: Entry(None, _why, Scope.READ),
     m.Stats: Entry(None, _stats, Scope.READ),
+    m.Report: Entry(None, _report, Scope.READ),
+    m.UsageRecords: Entry(may_administer, _usage_records, Scope.READ),
     m.SendApplication: Entry(may_insert, inserting.send_application),
     m.SendData: Entry(may_insert, inserting.send_data, Scope.CREATE),
     m.SendGroup: Entry(may_insert, inserting.send_group),
@@ -236,7 +251,18 @@ REQUESTS: dict[type[m.Request], Entry] = {
     m.SiteReport: Entry(may_provision, demand.report),
 }
 
-READING = frozenset((m.Watch, m.ListObjects, m.GetResults, m.Why, m.Stats, m.Demand))
+READING = frozenset(
+    (
+        m.Watch,
+        m.ListObjects,
+        m.GetResults,
+        m.Why,
+        m.Stats,
+        m.Demand,
+        m.Report,
+        m.UsageRecords,
+    )
+)
 PASSING = frozenset((m.SiteReport,))
 """The requests that change what is told, and nothing that is kept: the last one counts."""
 RECORDED = frozenset(REQUESTS) - READING - PASSING - {m.Submit}

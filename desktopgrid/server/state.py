@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from desktopgrid.model.accounting import Account
 from desktopgrid.model.errors import AlreadyThere, BadRequest, LimitExceeded, UnknownObject
 from desktopgrid.model.objects import (
     Application,
@@ -134,6 +135,9 @@ class Grid:
         self.batches: dict[str, Batch] = {}
         self.works: dict[str, Work] = {}
         self.tasks: dict[str, Task] = {}
+        self.accounts: dict[Account, int] = {}
+        """What use is reported by, with its number."""
+        self.next_account = 1
         self.ended_batches: set[str] = set()
         """Submissions that are over, of which the database may not know yet that they were there.
         """
@@ -407,4 +411,7 @@ def pilot_row(pilot: Pilot, ended_at: datetime | None = None) -> c.PilotUpdated:
         pilot.deadline_at.timestamp(),
         pilot.tasks_done,
         timestamp(ended_at),
+        timestamp(pilot.started_at),
+        pilot.cores,
+        pilot.account,
     )

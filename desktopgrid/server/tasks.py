@@ -9,6 +9,7 @@ from datetime import datetime
 
 import msgspec
 
+from desktopgrid.model.accounting import Cause
 from desktopgrid.model.errors import LocalProtocolError
 from desktopgrid.model.lifecycle import (
     TASKS,
@@ -21,6 +22,7 @@ from desktopgrid.model.lifecycle import (
 )
 from desktopgrid.model.objects import Data, Host, Task, Work
 from desktopgrid.server import changes as c
+from desktopgrid.server.bookkeeping import CAUSES, book
 from desktopgrid.server.scheduler import HostState, demand_of, executable_for
 from desktopgrid.server.state import Batch, Grid, Outcome, bounded, clean, timestamp, work_row
 from desktopgrid.wire import messages as m
@@ -118,15 +120,19 @@ def end_task(
     now: datetime,
     out: Outcome,
     finished: m.Finished | None = None,
+    cause: Cause | None = None,
 ) -> Work:
-    """``task`` is over: its row is written and its host has room again. What becomes of its work is
-    the caller's business.
+    """``task`` is over: its row is written, its use booked, and its host has room again. What
+    becomes of its work is the caller's business; ``cause`` is why nothing came of the task, where
+    the event does not tell it.
     """
     task.status = after(TASKS, task.status, event)
     work = grid.works[task.work]
     grid.release(task, now)
     done = finished or m.Finished(task.uid, task.epoch, reason=reason)
-    wall, user, system = (min(max(0.0, seconds), 1e12) for seconds in done.usage[:3])
+    reported = finished.usage if finished is not None else None
+    cause = cause or CAUSES[event]
+    usage, account, cause_text, is_doubtful = book(grid, task, work, cause, reported, now, out)
     exit_code = bounded(done.exit_code) if done.exit_code is not None else None
     out.changes.append(
         c.TaskUpdated(
@@ -139,10 +145,10 @@ def end_task(
             done.stdout or None,
             done.stderr or None,
             _outputs_text(done.outputs),
-            wall,
-            user,
-            system,
-            bounded(done.usage[3]),
+            *usage,
+            account,
+            cause_text,
+            is_doubtful,
         )
     )
     return work
@@ -188,7 +194,7 @@ def abort(grid: Grid, work: Work, reason: str, now: datetime, out: Outcome) -> N
         state = grid.host_of(task)
         if state is not None:
             out.push(state.session, m.Abandon(task.uid, task.epoch, reason))
-        end_task(grid, task, TaskEvent.ABORTED, reason, now, out)
+        end_task(grid, task, TaskEvent.ABORTED, reason, now, out, cause=Cause.CANCELLED)
     elif work.status is WorkStatus.WAITING:
         grid.scheduler.forget(work, grid.users[work.submission.owner], now)
     conclude(grid, work, WorkEvent.ABORTED, reason, now, out)

@@ -92,6 +92,36 @@ class Stats(Request):
 
 
 @dataclass(frozen=True)
+class Report(Request):
+    """What was used from ``since`` to ``until``, days in UTC and both included (2026-11-25; this
+    month if empty), divided ``by`` some of model.accounting.GROUPINGS: one's own use, a super user
+    everybody's.
+
+    Reply: {"since", "until", "rows": [{what it is by, and sums}], "total": {sums}}; sums are those
+    of model.accounting.Tally.
+    """
+
+    verb = "report"
+    since: str = ""
+    until: str = ""
+    by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class UsageRecords(Request):
+    """A record for each task that used a core, in the order in which they were given out: those
+    after the epochs that ``after`` has by shard, or if ``open`` is not empty of those epochs.
+
+    Reply: {"records": [...], "open": epochs of tasks that go on and are to be asked for again,
+    "after": what to ask for next, "more": whether there is more at once}.
+    """
+
+    verb = "usagerecords"
+    after: dict[str, int] = field(default_factory=dict)
+    open: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class SendApplication(Request):
     """Insert an application, or another platform's executable of it; ``data`` is a data that the
     caller may read.

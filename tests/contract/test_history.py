@@ -5,13 +5,12 @@ What a database would do is asked of itself, on enough rows for its own ways to 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine
 
 from desktopgrid.server.database import engine as database
 from desktopgrid.server.database import history, schema
@@ -19,6 +18,7 @@ from desktopgrid.server.database.engine import transaction
 from desktopgrid.server.database.listing import list_objects
 from desktopgrid.server.database.upgrading import upgrade
 from tests.databases import empty
+from tests.plans import Plans
 from tests.rows import NOON
 
 WORKS = 20_000
@@ -156,61 +156,8 @@ def listed(connection: Connection, kind: str, where: dict[str, Any]) -> list[str
     return [found["uid"] for found in list_objects(connection, kind, where=where, limit=100).rows]
 
 
-class Plans:
-    """What the database would do for a question, by its own account."""
-
-    def __init__(self, engine: Engine, kind: str, where: dict[str, Any]) -> None:
-        asked: list[tuple[str, Any]] = []
-
-        def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-            asked.append((statement, parameters))
-
-        self.said: list[str] = []
-        self.read_whole: list[str] = []
-        """What is read from one end to the other unless a page is full before."""
-        self.is_sorted = False
-        """Whether what was found is put in order, when all of it is there."""
-        with engine.connect() as connection:
-            event.listen(engine, "before_cursor_execute", note)
-            listed(connection, kind, where)
-            event.remove(engine, "before_cursor_execute", note)
-            if engine.dialect.name == "postgresql":
-                # Of tables this small it would read the whole even where an index leads to a row.
-                connection.exec_driver_sql("SET enable_seqscan = off")
-            for statement, parameters in asked:
-                getattr(self, f"_{engine.dialect.name}")(connection, statement, parameters)
-            connection.invalidate()
-
-    def _sqlite(self, connection: Connection, statement: str, parameters: Any) -> None:
-        for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters):
-            self.said.append(row.detail)
-            words = row.detail.split()
-            if words[0] == "SCAN" and words[1] in LONG:
-                self.read_whole.append(words[1])
-            self.is_sorted |= row.detail == "USE TEMP B-TREE FOR ORDER BY"
-
-    def _postgresql(self, connection: Connection, statement: str, parameters: Any) -> None:
-        (plan,) = connection.exec_driver_sql(
-            f"EXPLAIN (FORMAT JSON) {statement}", parameters
-        ).scalars()
-        nodes = [found["Plan"] for found in plan]
-        while nodes:
-            node = nodes.pop()
-            nodes += node.get("Plans", ())
-            self.said.append(json.dumps({**node, "Plans": None}))
-            # A scan in the order of an index has no condition if it goes from end to end.
-            if node.get("Relation Name") in LONG and not any(
-                name in node for name in ("Index Cond", "Recheck Cond")
-            ):
-                self.read_whole.append(node["Relation Name"])
-            self.is_sorted |= "Sort" in node["Node Type"]
-
-    def _mariadb(self, connection: Connection, statement: str, parameters: Any) -> None:
-        for row in connection.exec_driver_sql(f"EXPLAIN {statement}", parameters):
-            self.said.append(str(row))
-            if row.table in LONG and row.type in ("ALL", "index"):
-                self.read_whole.append(row.table)
-            self.is_sorted |= "filesort" in (row.Extra or "")
+def plans_for(engine: Engine, kind: str, where: dict[str, Any]) -> Plans:
+    return Plans(engine, lambda connection: listed(connection, kind, where), LONG)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +190,7 @@ def test_few_are_found_without_reading_the_history(
     monkeypatch.setattr(history, "FEW", 100)
     with engine.connect() as connection:
         assert listed(connection, kind, where) == expected
-    plans = Plans(engine, kind, where)
+    plans = plans_for(engine, kind, where)
     assert plans.read_whole == [], plans.said
 
 
@@ -277,7 +224,7 @@ def test_of_many_only_the_newest_are_looked_at(
     monkeypatch.setattr(history, "FEW", 100)
     with engine.connect() as connection:
         assert listed(connection, kind, where) == expected
-    plans = Plans(engine, kind, where)
+    plans = plans_for(engine, kind, where)
     assert not plans.is_sorted, plans.said
 
 

@@ -26,14 +26,14 @@ from desktopgrid.link.identity import Identity
 from desktopgrid.model.objects import new_uid
 from desktopgrid.server.listeners.openapi import document
 from desktopgrid.server.requests import READING, REQUESTS
-from desktopgrid.wire.messages import MAX_FRAME, Demand, SendUser
+from desktopgrid.wire.messages import MAX_FRAME, SendUser
 from tests.system.bystander import Bystander
 from tests.system.processes import DEADLINE, ServerUnderTest, a_grid
 from tests.system.tables import Watcher
 from tests.system.test_bad_values import REQUESTS as PLAIN
 
 DOCUMENT = json.loads(json.dumps(document()))
-LOOKING = {kind.verb for kind in READING if kind is not Demand}
+LOOKING = {kind.verb for kind in READING if REQUESTS[kind].policy is None}
 """What everybody may ask."""
 FRESH = ("uid", "login", "name")
 """Fields that half of the cases get something new and plain in, so that the request is done."""

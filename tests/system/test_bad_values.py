@@ -36,6 +36,8 @@ REQUESTS: dict[str, Callable[[], dict[str, Any]]] = {
     "results": lambda: {"works": ["w"]},
     "why": lambda: {"uid": "u"},
     "stats": dict,
+    "report": lambda: {"since": "2026-11-01", "by": ["user"]},
+    "usagerecords": dict,
     "sendapp": lambda: {"uid": new_uid(), "name": new_uid(), "cpu": "any", "os": "any"},
     "senddata": lambda: {"uid": new_uid(), "name": "d", "sha256": "0" * 64, "size": 3},
     "senduser": lambda: {"uid": new_uid(), "login": new_uid()},

@@ -195,6 +195,8 @@ KINDS: dict[str, Kind] = {
             tasks.c.user_time,
             tasks.c.system_time,
             tasks.c.memory_kib,
+            tasks.c.cause,
+            tasks.c.is_doubtful,
             tasks.c.created_at,
             tasks.c.started_at,
             tasks.c.ended_at,
@@ -203,6 +205,7 @@ KINDS: dict[str, Kind] = {
         ("status", "work", "host", "owner"),
         _of_submission,
         works.c.removed_at.is_(None),
+        {"is_doubtful": bool},
     ),
     "apps": Kind(
         applications.join(users, users.c.uid == applications.c.owner),

@@ -8,6 +8,7 @@ never commit; :func:`desktopgrid.server.database.engine.transaction` does.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import add
 from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
@@ -78,7 +79,8 @@ def ask_anything(connection: Connection) -> None:
 def record(connection: Connection, shard: Shard, batch: Sequence[changes.Change]) -> None:
     """Write ``batch``; raises ShardLost, and writes nothing, if another server holds the shard.
 
-    Of changes of one kind to the same object the last is written; kinds go in changes.ORDER.
+    Of changes of one kind to the same object the last is written, or if they are of changes.ADDED
+    their sum; kinds go in changes.ORDER.
     """
     fenced = connection.execute(_fence, shard._asdict())
     if fenced.rowcount != 1:
@@ -103,7 +105,9 @@ def _divided(
 ) -> Iterator[tuple[Written, Sequence[Row]]]:
     """``rows`` of one kind by the statement that writes them, the last word on each object only."""
     how = HOW[kind]
-    if len(how.key) == 1 and len(rows) > 1:
+    if kind in changes.ADDED:
+        rows = added_up(rows, changes.ADDED[kind])
+    elif len(how.key) == 1 and len(rows) > 1:
         rows = list({row[0]: row for row in rows}.values())
     elif how.key:
         rows = list({row[: len(how.key)]: row for row in rows}.values())
@@ -114,6 +118,19 @@ def _divided(
         rows = [row for row in rows if row[-1] is not None]
     if rows:
         yield how, rows
+
+
+def added_up(rows: Sequence[Row], keys: int) -> list[Row]:
+    """``rows`` with those made one that say of the same thing, in their first ``keys`` fields, how
+    much more there is of it.
+    """
+    sums: dict[Row, Row] = {}
+    for row in rows:
+        key = row[:keys]
+        before = sums.get(key)
+        # Locks are taken in the order of the rows; two servers' transactions must not cross.
+        sums[key] = row[keys:] if before is None else tuple(map(add, before, row[keys:]))
+    return [key + sums[key] for key in sorted(sums)]
 
 
 def _with_owners(

@@ -6,8 +6,9 @@ is what lists are paged by. Constraints never compare two times: a clock that wa
 keep a result from being recorded.
 
 Foreign keys stand on every table but ``replies``, whose session is the connection's and no object,
-and but for ``works.task``, ``works.host`` and ``hosts.pilot``: the first would close a circle, the
-second says no more than ``tasks.host`` does, and a pilot may be newer than the row of its host.
+and but for ``works.task``, ``works.host``, ``hosts.pilot``, ``tasks.account`` and
+``pilots.account``: the first would close a circle, the second says no more than ``tasks.host``
+does, a pilot may be newer than the row of its host, and of accounts ``usages`` are proof.
 """
 
 from __future__ import annotations
@@ -281,6 +282,12 @@ pilots = Table(
     _text("reason"),
     _count("tasks_done"),
     _time("ended_at", nullable=True),
+    # When its worker was first heard of, how many cores it had, and for how many seconds of them
+    # all together there were tasks.
+    _time("started_at", nullable=True),
+    _count("cores"),
+    Column("busy", Double, nullable=False, server_default=text("0")),
+    Column("account", Long, nullable=True),
     _check(f"status IN ({words(PilotStatus)})", "pilots_have_a_status"),
     _check(
         f"(status IN ({words(FINAL_PILOTS)})) = (ended_at IS NOT NULL)",
@@ -289,6 +296,7 @@ pilots = Table(
     _check("wall_time > 0", "pilots_have_a_wall_time"),
     _check("tasks_done >= 0", "pilots_count_their_tasks"),
     Index("pilots_by_site", "site", "submitted_at"),
+    Index("pilots_by_end", "ended_at"),
 )
 Index(
     "pilots_alive",
@@ -391,6 +399,10 @@ tasks = Table(
     Column("outputs", LongText, nullable=True),
     Column("stdout", LongBinary, nullable=True),
     Column("stderr", LongBinary, nullable=True),
+    # Whoever did not use a core has none of these.
+    Column("account", Long, nullable=True),
+    Column("cause", String(16), nullable=True),
+    Column("is_doubtful", Boolean, nullable=False, server_default=false()),
     _check(f"status IN ({words(TaskStatus)})", "tasks_have_a_status"),
     _check(
         f"(status IN ({words(FINAL_TASKS)})) = (ended_at IS NOT NULL)",
@@ -401,6 +413,41 @@ tasks = Table(
         "running_tasks_have_started",
     ),
     _check("epoch > 0", "tasks_have_an_epoch"),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    # Made by the shard that needs it; what a combination of the others is called in short.
+    Column("number", Long, primary_key=True, autoincrement=False),
+    _shard(),
+    _uid("user", ForeignKey("users.uid")),
+    _uid("group", ForeignKey("usergroups.uid"), nullable=True),
+    _word("vo", NAME_LENGTH),
+    _word("site", NAME_LENGTH),
+    _word("route", NAME_LENGTH),
+    _uid("application", ForeignKey("applications.uid"), nullable=True),
+    _word("kind"),
+    Column("cores", Integer, nullable=False),
+    _check("cores > 0", "accounts_have_cores"),
+)
+
+usages = Table(
+    "usages",
+    metadata,
+    # Written as 20261125.
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("account", Long, ForeignKey("accounts.number"), primary_key=True),
+    Column("cause", String(16), primary_key=True),
+    Column("bucket", Integer, primary_key=True, autoincrement=False),
+    _count("tasks"),
+    Column("core_time", Double, nullable=False, server_default=text("0")),
+    Column("cpu_time", Double, nullable=False, server_default=text("0")),
+    _count("doubtful"),
+    _check("tasks >= 0 AND doubtful >= 0", "usages_count_their_tasks"),
+    _check("core_time >= 0 AND cpu_time >= 0", "usages_are_not_negative"),
+    # A day's usages lie together.
+    sqlite_with_rowid=False,
 )
 
 replies = Table(

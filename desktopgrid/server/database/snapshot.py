@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, func, or_, select
 
+from desktopgrid.model.accounting import Account
 from desktopgrid.model.lifecycle import PilotStatus
 from desktopgrid.model.objects import (
     Application,
@@ -32,6 +33,7 @@ from desktopgrid.server.database.live import live_works
 from desktopgrid.server.database.portions import streamed
 from desktopgrid.server.database.records import Shard
 from desktopgrid.server.database.schema import (
+    accounts,
     applications,
     bags,
     credentials,
@@ -85,6 +87,8 @@ class Snapshot:
     works: list[Work] = field(default_factory=list)
     replies: dict[tuple[str, int], RecordedReply] = field(default_factory=dict)
     next_number: int = 1
+    accounts: dict[Account, int] = field(default_factory=dict)
+    next_account: int = 1
 
 
 def load(connection: Connection, shard: Shard) -> Snapshot:
@@ -108,6 +112,8 @@ def load(connection: Connection, shard: Shard) -> Snapshot:
         works=alive.works,
         replies=_replies(connection, number),
         next_number=_next_number(connection, number),
+        accounts=_accounts(connection, number),
+        next_account=_next_account(connection, number),
     )
 
 
@@ -220,6 +226,9 @@ def _pilots(connection: Connection, shard: int) -> list[Pilot]:
             row.reason,
             row.tasks_done,
             _time(row.ended_at),
+            _time(row.started_at),
+            row.cores,
+            row.account,
         )
         for row in connection.execute(wanted.order_by(pilots.c.number))
     ]
@@ -231,6 +240,20 @@ def _replies(connection: Connection, shard: int) -> dict[tuple[str, int], Record
         (row.session, row.sequence): RecordedReply(row.user, row.body, _at(row.recorded_at))
         for row in streamed(connection, wanted)
     }
+
+
+def _accounts(connection: Connection, shard: int) -> dict[Account, int]:
+    columns = [accounts.c[name] for name in Account._fields]
+    wanted = select(accounts.c.number, *columns).where(accounts.c.shard == shard)
+    return {Account(*row[1:]): row[0] for row in streamed(connection, wanted)}
+
+
+def _next_account(connection: Connection, shard: int) -> int:
+    """The first free number of the shard; each has 2^40 of its own."""
+    last = connection.execute(
+        select(func.max(accounts.c.number)).where(accounts.c.shard == shard)
+    ).scalar()
+    return (shard << 40) + 1 if last is None else int(last) + 1
 
 
 def _next_number(connection: Connection, shard: int) -> int:

@@ -103,6 +103,28 @@ def _save(dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]) ->
     )
 
 
+def _add(dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]) -> UpdateBase:
+    """Insert, or where a row has that key already, add to it what the others say."""
+    added = [name for name in bound if name not in key]
+    if dialect.name in ("mysql", "mariadb"):
+        plain = mysql.insert(table).values(bound)
+        sums = {name: table.c[name] + plain.inserted[name] for name in added}
+        return plain.on_duplicate_key_update(sums)
+    kind = sqlite.insert if dialect.name == "sqlite" else postgresql.insert
+    wanted = kind(table).values(bound)
+    sums = {name: table.c[name] + wanted.excluded[name] for name in added}
+    return wanted.inline().on_conflict_do_update(index_elements=list(key), set_=sums)
+
+
+def _update_by_adding(
+    dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]
+) -> UpdateBase:
+    """Add to the row of that key, if there is one."""
+    added = [name for name in bound if name not in (*key, "shard")]
+    sums = {name: table.c[name] + bound[name] for name in added}
+    return update(table).where(*(table.c[name] == bound[name] for name in key)).values(sums)
+
+
 def _forget(dialect: Dialect, table: Table, bound: Bound, key: tuple[str, ...]) -> UpdateBase:
     return delete(table).where(
         table.c.session == bound["session"], table.c.sequence <= bound["sequence"]
@@ -145,6 +167,7 @@ HOW: dict[type[changes.Change], Written] = {
         (changes.ExecutableSaved, schema.executables, _save, "application", "cpu", "os"),
         (changes.BagSaved, schema.bags, _save, "uid"),
         (changes.HostSaved, schema.hosts, _save, "uid"),
+        (changes.AccountInserted, schema.accounts, _insert),
         (changes.PilotInserted, schema.pilots, _insert_new),
         (changes.PilotUpdated, schema.pilots, _update, "stamp"),
         (changes.SubmissionInserted, schema.submissions, _insert_new),
@@ -152,6 +175,8 @@ HOW: dict[type[changes.Change], Written] = {
         (changes.WorkRemoved, schema.works, _update, "uid"),
         (changes.TaskInserted, schema.tasks, _insert),
         (changes.TaskUpdated, schema.tasks, _update, "uid"),
+        (changes.UsageAdded, schema.usages, _add, "day", "account", "cause", "bucket"),
+        (changes.PilotUsed, schema.pilots, _update_by_adding, "stamp"),
         (changes.TaskRegistered, schema.tasks, _update, "uid"),
         (changes.ReplyRecorded, schema.replies, _insert_new),
         (changes.RepliesForgotten, schema.replies, _forget, "session"),

@@ -30,6 +30,8 @@ BODIES = {
     m.GetResults: m.GetResults(("w",)),
     m.Why: m.Why("w"),
     m.Stats: m.Stats(),
+    m.Report: m.Report(),
+    m.UsageRecords: m.UsageRecords(),
     m.SendApplication: m.SendApplication("a", "mine", "any", "any", "program", 0o700),
     m.SendData: m.SendData("d", "d", "0" * 64, 3),
     m.SendUser: m.SendUser("u", "eve"),
