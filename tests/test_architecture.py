@@ -119,6 +119,7 @@ SEAMS = {
     "asyncio": "desktopgrid.server.listeners",
     "aiohttp": "desktopgrid.server.listeners",
     "uvloop": "desktopgrid.server.listeners",
+    "urllib3": "pilot.ce.https",
 }
 
 MAY_HOLD_CODE = {"desktopgrid/client/__init__.py", "cod/__init__.py"}

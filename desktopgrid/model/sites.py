@@ -133,6 +133,8 @@ class ArcSite(SiteConfig):
     proxy: Optional[Path] = None
     token: Optional[Path] = None
     ca_directory: Optional[Path] = None
+    delegate: bool = False
+    software: tuple[str, ...] = ()
     answer_within: timedelta = timedelta(seconds=30)
 
     def __post_init__(self) -> None:

@@ -90,7 +90,7 @@ class JobDescription:
 
     def __post_init__(self) -> None:
         _check_inputs([self.program.name, *(file.name for file in self.files)])
-        _check_outputs(self.outputs)
+        check_outputs(self.outputs)
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,8 @@ def _check_inputs(names: Sequence[str]) -> None:
         _check_part(name, name)
 
 
-def _check_outputs(names: Sequence[str]) -> None:
+def check_outputs(names: Sequence[str]) -> None:
+    """Raise BadRequest for names that ``retrieve`` could not give to files."""
     for name in names:
         for part in name.split("/"):
             _check_part(part, name)

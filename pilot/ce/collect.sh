@@ -2,7 +2,10 @@
 # collect.sh KEPT COUNT OUTPUT... PROGRAM ARGUMENT...
 #
 # Runs PROGRAM, then moves those of the COUNT outputs that are there into the directory KEPT, as
-# 0, 1 and so on. Ends with PROGRAM's exit code; hands SIGTERM on to it.
+# 0, 1 and so on. Ends with PROGRAM's exit code; hands SIGTERM on to it. Its own directory is PROGRAM's
+# TMPDIR, too.
+TMPDIR=$PWD
+export TMPDIR
 kept=$1
 count=$2
 shift 2

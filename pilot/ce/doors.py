@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from desktopgrid.model.errors import BadRequest
-from desktopgrid.model.sites import SITE_OF_KIND, CondorSite, FakeSite, LocalSite, SiteConfig
+from desktopgrid.model.sites import (
+    SITE_OF_KIND,
+    ArcSite,
+    CondorSite,
+    FakeSite,
+    LocalSite,
+    SiteConfig,
+)
 from pilot.ce.base import ComputingElement, Credential, CredentialKind, JobDescription
 from pilot.ce.fake import FakeCE
 from pilot.ce.local import LocalCE
@@ -74,6 +81,31 @@ def _condor(site: CondorSite, directory: Path, credential: Credential | None) ->
         raise BadRequest(f"site {site.name}: {refused}") from refused
 
 
+def _arc(site: ArcSite, directory: Path, credential: Credential | None) -> ComputingElement:
+    try:
+        # Only who has such a site needs them.
+        from pilot.ce.arc import ArcCE
+        from pilot.ce.arc_rest import Arex
+        from pilot.ce.delegations import Delegations
+    except ImportError as absent:
+        raise BadRequest(f"site {site.name} needs the extra [grid]: {absent}") from absent
+    credential = credential or _own(site)
+    arex = Arex(site.url, credential, site.ca_directory, site.answer_within)
+    delegations = Delegations(arex, directory / site.name) if site.delegate else None
+    return ArcCE(arex, f"site {site.name}", site.queue, site.software, delegations)
+
+
+def _own(site: ArcSite) -> Credential:
+    """The site's own credential, or the proxy that grid commands would take; raises BadRequest."""
+    from desktopgrid.credentials.proof import proxy_path
+
+    if site.token and site.proxy:
+        raise BadRequest(f"site {site.name} names a proxy and a token; only one can be shown")
+    if site.token:
+        return Credential(CredentialKind.TOKEN, site.token)
+    return Credential(CredentialKind.PROXY, site.proxy or proxy_path())
+
+
 def _local(site: LocalSite, directory: Path, credential: Credential | None) -> ComputingElement:
     if credential is not None:
         raise _unusable(site, credential, "jobs are processes of the account that submits them")
@@ -89,6 +121,7 @@ def _unusable(site: SiteConfig, credential: Credential, reason: str) -> BadReque
 
 
 _DOORS: Mapping[type[SiteConfig], Callable[[Any, Path, Credential | None], ComputingElement]] = {
+    ArcSite: _arc,
     CondorSite: _condor,
     LocalSite: _local,
     FakeSite: _fake,

@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 FORGOTTEN_AFTER = timedelta(minutes=5)
 """A site that does not know a pilot so long after its submission never will: histories are late."""
 
+KNOWN_ENDS = (PilotStatus.DONE, PilotStatus.DELETED, PilotStatus.ABORTED)
+"""Of a pilot that ended so its site can tell no more."""
+
 LAST_WORDS = 400
 """Characters of a failed pilot's standard error that go on record."""
 
@@ -68,6 +71,7 @@ def look_after(
             silent[site] = str(unreachable)
     if told:
         record.tell(told)
+        _clean_up(sites, pilots, told)
         stamps = [pilot.stamp for pilot in pilots]
         return Sight(tuple(record.pilots(stamps)), silent)
     return Sight(tuple(pilots), silent)
@@ -95,6 +99,24 @@ def _look_at(
         door.remove(useless)
         logger.info("Removed %s, of which nothing would come", ", ".join(useless))
     return told
+
+
+def _clean_up(sites: Sites, pilots: Collection[RecordedPilot], told: Mapping[str, Told]) -> None:
+    """Let sites forget what is over and on record, so that they do not fill up.
+
+    What has failed is left to them for a while: `pilot why` shows what it wrote.
+    """
+    for site in sorted({pilot.site for pilot in pilots if pilot.stamp in told}):
+        ours = [pilot for pilot in pilots if pilot.site == site and pilot.stamp in told]
+        over = [
+            Reference(told[pilot.stamp].reference or pilot.reference)
+            for pilot in ours
+            if told[pilot.stamp].status in KNOWN_ENDS
+        ]
+        try:
+            sites.door(site).discard([reference for reference in over if reference])
+        except ComputingElementUnavailable as unavailable:
+            logger.warning("Site %s keeps pilots that are over: %s", site, unavailable.reason)
 
 
 def references_of(

@@ -18,6 +18,8 @@ from condor.pool import Schedd, ScheddLocation
 from condor.submit import JobDescription as CondorJob
 from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.lifecycle import PilotStatus
+from pilot.ce.arc import ArcCE
+from pilot.ce.arc_rest import Arex
 from pilot.ce.base import (
     ComputingElement,
     ComputingElementUnavailable,
@@ -29,7 +31,10 @@ from pilot.ce.base import (
 )
 from pilot.ce.condor import KEPT, CondorCE
 from pilot.ce.fake import FakeCE
+from pilot.ce.fake_arex import FakeArex
 from pilot.ce.local import LocalCE
+from tests.arex import a_door
+from tests.grid_site import Grid
 
 PATIENCE_SECONDS = 60.0
 
@@ -156,7 +161,18 @@ def directory() -> Iterator[Path]:
         yield place
 
 
-@pytest.fixture(params=["fake", "condor, fake", "local", "condor", "condor, newest release"])
+@pytest.fixture
+def fake_arex(grid: Grid, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeArex]:
+    place = tmp_path_factory.mktemp("arex")
+    with FakeArex(place, grid.host(), grid.authorities, grid.people) as arex:
+        yield arex
+
+
+REAL = ["local", "arc, fake", "condor", "condor, newest release"]
+"""Doors behind which programs really run."""
+
+
+@pytest.fixture(params=["fake", "condor, fake", *REAL])
 def world(request: pytest.FixtureRequest, directory: Path) -> World:
     if request.param == "fake":
         return World(*a_fake_door(), directory)
@@ -165,7 +181,7 @@ def world(request: pytest.FixtureRequest, directory: Path) -> World:
     return a_real_world(request, directory, request.param)
 
 
-@pytest.fixture(params=["local", "condor", "condor, newest release"])
+@pytest.fixture(params=REAL)
 def real_world(request: pytest.FixtureRequest, directory: Path) -> World:
     return a_real_world(request, directory, request.param)
 
@@ -173,6 +189,9 @@ def real_world(request: pytest.FixtureRequest, directory: Path) -> World:
 def a_real_world(request: pytest.FixtureRequest, directory: Path, kind: str) -> World:
     if kind == "local":
         return World(LocalCE(directory / "local"), wait_a_little, directory)
+    if kind == "arc, fake":
+        arex = request.getfixturevalue("fake_arex")
+        return World(a_door(arex, request.getfixturevalue("grid")), wait_a_little, directory)
     fixture = "condor_pool" if kind == "condor" else "newest_condor_pool"
     return World(CondorCE(schedd_of(request.getfixturevalue(fixture))), wait_a_little, directory)
 
@@ -284,6 +303,9 @@ def test_another_process_can_ask_and_take_back(
         world.ce = LocalCE(world.ce.directory)
     elif isinstance(world.ce, CondorCE):
         world.ce = CondorCE(world.ce._queue)
+    elif isinstance(world.ce, ArcCE):
+        arex = world.ce._arex
+        world.ce = ArcCE(Arex(arex.url, arex.https.credential, arex.https.authorities))
     assert world.eventually(reference, PilotStatus.RUNNING)
     world.ce.remove([reference])
     assert world.eventually(reference, PilotStatus.DELETED)

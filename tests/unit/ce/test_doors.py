@@ -1,5 +1,6 @@
 """From a site's configuration to its door, and to what its pilots ask for."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.sites import (
+    ArcSite,
     CondorSite,
     FakeSite,
     GramSite,
@@ -14,6 +16,7 @@ from desktopgrid.model.sites import (
     SiteConfig,
     read_sites,
 )
+from pilot.ce.arc import ArcCE
 from pilot.ce.base import Credential, CredentialKind
 from pilot.ce.condor import CondorCE
 from pilot.ce.doors import build_computing_element, describe_pilot
@@ -38,6 +41,23 @@ def test_a_token_that_is_not_there_is_named_with_its_site(tmp_path: Path) -> Non
     site = CondorSite("lal", token=tmp_path / "token")
     with pytest.raises(BadRequest, match=r"site lal: token .*/token cannot be used"):
         build_computing_element(site, tmp_path)
+
+
+def test_an_arc_site_is_an_a_rex_that_nobody_has_asked_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = ArcSite("lal", url="https://ce.example.org:443/arex", token=tmp_path / "token")
+    ce = build_computing_element(site, tmp_path)
+    assert isinstance(ce, ArcCE)
+    assert repr(ce) == "<ArcCE on <A-REX https://ce.example.org:443/arex>>"
+    assert ce._arex.https.credential == Credential(CredentialKind.TOKEN, tmp_path / "token")
+    own = Credential(CredentialKind.PROXY, tmp_path / "user.proxy")
+    ce = build_computing_element(site, tmp_path, own)
+    assert isinstance(ce, ArcCE) and ce._arex.https.credential == own
+    # Where nothing is said, it is the proxy that grid commands take.
+    monkeypatch.setenv("X509_USER_PROXY", "/proxy")
+    ce = build_computing_element(replace(site, token=None), tmp_path)
+    assert isinstance(ce, ArcCE) and ce._arex.https.credential.file == Path("/proxy")
 
 
 def test_a_door_that_there_is_no_module_for_is_said(tmp_path: Path) -> None:

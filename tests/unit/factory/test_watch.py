@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -180,6 +180,25 @@ def test_a_failed_pilot_s_last_words_are_on_record_and_it_is_removed(
     reason = world.grid.server.grid.pilots[world.stamps[0]].reason
     assert reason == "exit code 4; it said: b / c / No connection to https://grid:1"
     assert removed == [ONE]
+
+
+def test_what_is_over_and_on_record_is_removed_at_the_site_but_what_failed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = world.doors["lal"]
+    done, failed, taken = door.find(world.stamps).values()
+    door.report(done, S.DONE)
+    door.report(failed, S.FAILED, "exit code 4")
+    door.report(taken, S.DELETED, "taken back")
+    discarded: list[Reference] = []
+
+    def discard(references: Sequence[Reference]) -> None:
+        assert world.statuses == ["Done", "Failed", "Deleted"]
+        discarded.extend(references)
+
+    monkeypatch.setattr(door, "discard", discard)
+    world.look()
+    assert sorted(discarded) == sorted([done, taken])
 
 
 def test_a_pilot_that_waits_though_it_is_over_is_removed(world: World) -> None:
