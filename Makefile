@@ -7,6 +7,8 @@ REAL = --with htcondor --with htcondor-next --with python39 --with postgresql --
 DISTRIBUTION = $(RUN) --as-caller python -B setup/distribution.py
 # Files of tests run side by side: they wait more than they compute.
 PYTEST = pytest -n 3 --dist loadfile
+# What only root can show, if it is root who calls make.
+AS_ROOT = pytest -m as_root tests
 PACKAGES = desktopgrid pilot bridge cod condor jdl
 NODE = desktopgrid/model desktopgrid/wire desktopgrid/link pilot/node desktopgrid/client/runner.py
 # The commit at which the foundation was finished: what came later may not slow it down.
@@ -28,6 +30,7 @@ demo: ## render a picture on a desktop worker and two pilots in a real HTCondor 
 
 test: ## run all tests but the long ones
 	@$(RUN) $(REAL) $(PYTEST) -m "not soak" tests
+	@$(RUN) --as-root $(AS_ROOT)
 
 check: check-format check-style check-types check-node check-map ## check the source: format, style, types, imports
 
@@ -61,6 +64,7 @@ pool-stop: ## stop that pool
 
 features: ## run all tests and write docs/features.md, the list of what they show
 	@$(RUN) $(REAL) --result docs/features.md $(PYTEST) -m "not soak" -p tests.feature_report tests
+	@$(RUN) --as-root --result docs/features.md $(AS_ROOT) -p tests.feature_report --amend-features
 
 distrib: ## lay out what a server needs in build/glidebridge, compiled
 	@$(DISTRIBUTION) distrib

@@ -1,7 +1,8 @@
 """Who runs the tests: an unprivileged account when root calls make.
 
 HTCondor's daemons and database servers behave differently as root, or refuse, and so do file modes.
-So root's commands run as ``nobody``, in a copy of the checkout that this account may write.
+So root's commands run as ``nobody``, in a copy of the checkout that this account may write; only
+what nobody else can show is run by root, in a copy too.
 """
 
 from __future__ import annotations
@@ -76,6 +77,12 @@ def unprivileged() -> Account | None:
     if os.geteuid() != 0:
         return None
     entry = pwd.getpwnam(NAME)
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+
+
+def of_root() -> Account:
+    """Root's own, for what only root can do."""
+    entry = pwd.getpwuid(0)
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 

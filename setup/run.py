@@ -1,6 +1,7 @@
 """Set up what a make target needs, then run its command.
 
-    run.py [--with NAME]... [--earlier COMMIT] [--result PATH]... [--as-caller] COMMAND [WORD...]
+    run.py [--with NAME]... [--earlier COMMIT] [--result PATH]... [--as-caller|--as-root]
+           COMMAND [WORD...]
 
 ``--with`` names a set of prefix.py. Where that cannot be had, its variable stays unset and a
 message says why: tests skip by name, or fail if GLIDEBRIDGE_REQUIRE_REAL=1. ``--earlier``
@@ -13,13 +14,15 @@ so does all that it started.
 
 Called by root, the command runs as an unprivileged account in a copy of the checkout, and its
 results are brought back: so commands should print paths relative to the directory they run in.
-With ``--as-caller`` it is run by root where it stands, and what it starts may outlive it.
+With ``--as-caller`` it is run by root where it stands, and what it starts may outlive it. With
+``--as-root`` it is run by root in such a copy, and not at all if somebody else calls.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -41,10 +44,18 @@ def main() -> int:
     parser.add_argument("--with", dest="sets", action="append", default=[], choices=prefix.SETS)
     parser.add_argument("--earlier", metavar="COMMIT")
     parser.add_argument("--result", dest="results", action="append", default=[])
-    parser.add_argument("--as-caller", action="store_true")
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument("--as-caller", action="store_true")
+    whose.add_argument("--as-root", action="store_true")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
 
+    runner = account.unprivileged()
+    if options.as_root:
+        if runner is None:
+            say(f"left to root: {shlex.join(options.command)}")
+            return 0
+        runner = account.of_root()
     umask = os.umask(0o022)  # what root sets up, the unprivileged account has to read
     home = cache.directory() / "home"
     home.mkdir(exist_ok=True)
@@ -61,7 +72,6 @@ def main() -> int:
     }
     if options.earlier:
         variables |= earlier_tree(options.earlier)
-    runner = account.unprivileged()
     if runner is not None and not options.as_caller:
         return run_as(runner, options.command, options.results, variables)
     os.umask(umask)
@@ -126,7 +136,8 @@ def run_as(
         "LOGNAME": runner.name,
     }
     with account.snapshot(CHECKOUT, runner, home) as copy:
-        say(f"running as {runner.name} in {copy}, since root is no user to test with")
+        why = "" if runner == account.of_root() else ", since root is no user to test with"
+        say(f"running as {runner.name} in {copy}{why}")
         variables["PYTHONPATH"] = str(copy)
         code = watch.run(command, copy, variables, **runner.popen_arguments())
         for result in results:

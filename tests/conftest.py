@@ -38,6 +38,12 @@ def as_before() -> Iterator[None]:
     logging.getLogger().setLevel(level)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Nobody need be root: what takes that is left out, also where no part may be."""
+    if item.get_closest_marker("as_root") is not None and os.geteuid() != 0:
+        pytest.skip("only root can show it; `make test` by root does")
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """`pytest -k XW_AR_17` finds the tests that pin XW-AR-17, and their reports say so."""
     features = sorted(features_of(item))

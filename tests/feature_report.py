@@ -5,12 +5,16 @@ A test names its items with ``@pytest.mark.feature("XW-WRK-4")`` or in its own n
 fails the run. A third column there says what no test can: ``refused 0012`` with the number of the
 decision record, or ``seam-only`` with what only another operating system could show. Load it with
 ``-p tests.feature_report``.
+
+The page is all there is: a later run of some tests, with ``--amend-features``, takes from it how
+the others ended.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +25,8 @@ SENTENCES = ROOT / "tests/data/features.tsv"
 DECISIONS = ROOT / "docs/decisions"
 REPORT = ROOT / "docs/features.md"
 
+OUTCOMES = ("passed", "skipped", "failed")
+"""How a test ends, the worst last."""
 FEATURES = "features"
 """The property of a test's report that names what it pins."""
 IN_A_NAME = re.compile(r"(?<![a-z0-9])(XW|COD|JM|QB)[-_](?:([A-Z]+)[-_])?(\d+)(?![a-z0-9])", re.I)
@@ -31,13 +37,17 @@ HEAD = """\
 Written by `make features` from a test run; do not edit. Each line is an item of the feature list.
 *passed*: all its tests did. *refused*: we do not do it, and the decision says why. *seam-only*: our
 side of it is tested, the rest only another operating system could show. *open*: not there yet.
-*skipped*: some of its tests could not run where this was written.
+*skipped*: some of its tests, so marked, could not run where this was written.
 
 """
 TABLE = """\
 | item | what it is | status | shown by |
 | --- | --- | --- | --- |
 """
+
+
+SHOWN = re.compile(r"`(tests/[^`]+)`(?: \*(skipped|failed)\*)?")
+"""A test in a row of the page, and how it ended unless it passed."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,7 @@ def in_order(feature: str) -> tuple[str, int]:
     return family, int(number)
 
 
-def status(feature: Feature, outcomes: set[str]) -> str:
+def status(feature: Feature, outcomes: Collection[str]) -> str:
     """One word about ``feature``, whose tests ended with ``outcomes``."""
     if "failed" in outcomes:
         return "**failed**"
@@ -106,28 +116,46 @@ def status(feature: Feature, outcomes: set[str]) -> str:
     return "seam-only" if feature.seam else "passed"
 
 
-class FeatureReport:
-    """Collects what each test pins and how it ended."""
+def shown(page: str) -> dict[str, dict[str, str]]:
+    """The tests of each feature on a page that was written before, and how they ended."""
+    found: dict[str, dict[str, str]] = {}
+    for line in page.splitlines():
+        if line.startswith("| "):
+            name = line.split(" | ")[0].removeprefix("| ")
+            found[name] = {test: word or "passed" for test, word in SHOWN.findall(line)}
+    return found
 
-    def __init__(self) -> None:
-        self.tests: dict[str, set[str]] = defaultdict(set)
-        self.outcomes: dict[str, set[str]] = defaultdict(set)
+
+class FeatureReport:
+    """Collects what each test pins and how it ended, ``before`` in other runs and in this one."""
+
+    def __init__(self, before: Mapping[str, Mapping[str, str]]) -> None:
+        self.before = before
+        self.outcomes: dict[str, dict[str, str]] = defaultdict(dict)
+
+    def ended(self, feature: str, test: str, outcome: str) -> None:
+        """One of the cases of ``test`` ended so; the worst case counts."""
+        tests = self.outcomes[feature]
+        tests[test] = max(outcome, tests.get(test, outcome), key=OUTCOMES.index)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         # by a property, for tests may have run in another process
         for feature in dict(report.user_properties).get(FEATURES, ()):
             # a test that passed ran its call; one that did not may have ended before or after
             if report.when == "call" or not report.passed:
-                self.outcomes[feature].add(report.outcome)
-                self.tests[feature].add(report.nodeid.partition("[")[0])
+                self.ended(feature, report.nodeid.partition("[")[0], report.outcome)
 
     def text(self) -> str:
         """The whole page."""
         rows, count = [], Counter[str]()
         for feature in known().values():
-            word = status(feature, self.outcomes[feature.name])
+            tests = {**self.before.get(feature.name, {}), **self.outcomes.get(feature.name, {})}
+            word = status(feature, tests.values())
             count[word] += 1
-            shown_by = [f"`{test}`" for test in sorted(self.tests[feature.name])]
+            shown_by = [
+                f"`{test}`" if outcome == "passed" else f"`{test}` *{outcome}*"
+                for test, outcome in sorted(tests.items())
+            ]
             if feature.refused_by:
                 record = next(DECISIONS.glob(f"{feature.refused_by}-*.md")).name
                 shown_by.insert(0, f"[decision {feature.refused_by}](decisions/{record})")
@@ -142,7 +170,7 @@ class FeatureReport:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if session.config.option.collectonly:
             return
-        without = sorted(self.tests.keys() - known().keys())
+        without = sorted(self.outcomes.keys() - known().keys())
         if without:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
             print(f"\n{SENTENCES.relative_to(ROOT)} says nothing about {', '.join(without)}")
@@ -150,6 +178,13 @@ class FeatureReport:
         REPORT.write_text(self.text())
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--amend-features", action="store_true", help="put what these tests show on the page too"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # whose reports come to the process that started it
-        config.pluginmanager.register(FeatureReport(), "feature report")
+        before = shown(REPORT.read_text()) if config.option.amend_features else {}
+        config.pluginmanager.register(FeatureReport(before), "feature report")

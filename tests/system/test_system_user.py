@@ -23,7 +23,35 @@ from tests.system.processes import run
 from tests.system.test_xwserver import xwserver
 
 NOBODY = pwd.getpwnam("nobody")
-AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+OF_THE_HOST = "passwd group shadow gshadow sudoers.d crontab init.d systemd/system"
+"""What root could change in /etc on behalf of a system user and a service."""
+
+
+@pytest.fixture(autouse=True)
+def host_as_before() -> Iterator[None]:
+    """Whoever runs these tests, the machine is as it was: its accounts, its services, and whose
+    directories are whose.
+    """
+    before = state_of_host()
+    yield
+    assert state_of_host() == before
+
+
+def state_of_host() -> dict[str, tuple[int, int, int]]:
+    """Mode, owner and time of each file that ``OF_THE_HOST`` names, and of usual directories."""
+    files = [Path("/etc", name) for name in OF_THE_HOST.split()]
+    files += [below for path in files if path.is_dir() for below in path.rglob("*")]
+    found = {
+        str(path): (status.st_mode, status.st_uid, status.st_mtime_ns)
+        for path in files
+        if path.exists()
+        for status in [path.stat()]
+    }
+    # others make files there all the time
+    for place in map(Path, ("/tmp", "/var/tmp", "/run", "/var/lib", "/home", NOBODY.pw_dir)):
+        if place.exists():
+            found[str(place)] = (place.stat().st_mode, place.stat().st_uid, 0)
+    return found
 
 
 @pytest.fixture
@@ -43,7 +71,7 @@ def users_of(pid: int) -> set[str]:
     return set(next(line for line in text.splitlines() if line.startswith("Uid:")).split()[1:])
 
 
-@AS_ROOT
+@pytest.mark.as_root
 @pytest.mark.feature("XW-CFG-15", "XW-CFG-16")
 @pytest.mark.parametrize("port", ["0", "privileged"])
 def test_the_user_named_is_the_one_the_daemon_runs_as(place: Path, port: str) -> None:
@@ -77,7 +105,7 @@ def a_port_of_roots() -> int:
                 return port
 
 
-@AS_ROOT
+@pytest.mark.as_root
 def test_root_serves_only_where_it_is_told_to(place: Path) -> None:
     code, _, talk = xwserver("init", str(place), "--port", "0", "--address", "127.0.0.1")
     assert code == 0
@@ -93,7 +121,7 @@ def test_root_serves_only_where_it_is_told_to(place: Path) -> None:
         assert "[server] user is missing: root starts a server for a system user" in talk
 
 
-@AS_ROOT
+@pytest.mark.as_root
 def test_the_manuals_file_names_the_user_too(place: Path) -> None:
     written = place.parent / "xtremweb.server.conf"
     written.write_text("port.https = 0\n[server]\naddress = 127.0.0.1\n")
@@ -143,7 +171,7 @@ def a_worker(directory: Path, user: str) -> Path:
     return file
 
 
-@AS_ROOT
+@pytest.mark.as_root
 @pytest.mark.feature("XW-CFG-16", "XW-SVC-4")
 def test_a_worker_is_the_user_that_its_file_names(place: Path) -> None:
     file = a_worker(place.parent, "nobody")
