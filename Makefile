@@ -75,8 +75,10 @@ package: distrib ## make archives of that and of the sources in build/
 doc: ## make the documentation of the Python API in build/doc
 	@$(DISTRIBUTION) doc
 
-install: distrib ## install what a server needs in PREFIX
-	@$(if $(PREFIX),$(DISTRIBUTION) install "$(PREFIX)",echo "make install PREFIX=DIR"; exit 2)
+install: ## install what a server needs in PREFIX
+	@$(if $(PREFIX),$(PYTHON) -B setup/requirements.py "$(PREFIX)",echo "make install PREFIX=DIR"; exit 2)
+	@$(DISTRIBUTION) distrib
+	@$(DISTRIBUTION) install "$(PREFIX)"
 
 uninstall: ## remove what was installed in PREFIX
 	@$(if $(PREFIX),$(DISTRIBUTION) uninstall "$(PREFIX)",echo "make uninstall PREFIX=DIR"; exit 2)

@@ -24,10 +24,15 @@ class Unavailable(SetupError):
     """A part cannot be had on this machine now; what needs that part may be left out."""
 
 
+def place() -> Path:
+    """Where the cache is, or is to be."""
+    named = os.environ.get("GLIDEBRIDGE_CACHE") or f"/var/tmp/glidebridge-{os.getuid()}"  # noqa: S108
+    return Path(named).absolute()
+
+
 def directory() -> Path:
     """The cache directory, made if it is missing; raises SetupError if it is somebody else's."""
-    path = Path(os.environ.get("GLIDEBRIDGE_CACHE") or f"/var/tmp/glidebridge-{os.getuid()}")  # noqa: S108
-    path = path.absolute()
+    path = place()
     path.mkdir(mode=0o755, parents=True, exist_ok=True)
     found = path.lstat()
     # The name is easy to guess and /var/tmp open to all: who made it first could plant programs.

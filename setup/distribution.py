@@ -28,10 +28,10 @@ from pathlib import Path
 import account
 from cache import SetupError, say
 from packaging.requirements import Requirement
+from requirements import MARK
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 EXTRAS = ("server", "s3")
-MARK = "installed-by-make"
 API = "desktopgrid.client"
 
 COMMAND = """\

@@ -16,7 +16,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,11 @@ from desktopgrid.model.errors import GridError
 from desktopgrid.server import daemon, pki, watching_cli
 from desktopgrid.server.account import account_of, enter, enter_with_port
 from desktopgrid.server.backup import back_up
+from desktopgrid.server.config import parse as parse_configuration
 from desktopgrid.server.config import read as read_configuration
-from desktopgrid.server.home import Home
+from desktopgrid.server.home import CONFIGURATION, Home
 from desktopgrid.server.manual import DEFAULT_PORT
+from desktopgrid.server.missing import Missing
 from desktopgrid.server.saying import hear_only, set_up_log
 
 logger = logging.getLogger(__name__)
@@ -116,7 +118,11 @@ def without_password(context: click.Context, option: click.Parameter, url: str) 
     metavar="NAME",
     help="The system user that is to serve it; root makes it his. Default: you.",
 )
+@click.option("--dry-run", is_flag=True, help="Say what is missing, and make nothing.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@click.pass_context
 def init(
+    context: click.Context,
     directory: Path,
     names: tuple[str, ...],
     port: int,
@@ -124,9 +130,21 @@ def init(
     url: str,
     manuals: Path | None,
     user: str,
+    dry_run: bool,
+    form: str,
 ) -> None:
-    """Make a new grid in DIR, ready to serve."""
-    from desktopgrid.server import founding
+    """Make a new grid in DIR, ready to serve.
+
+    What the grid needs is looked at first: the directory, ports, and the database, by an account
+    that may make tables there. If something is missing all of it is named, and nothing is made.
+
+    \b
+      xwserver init /srv/grid --name grid.example.org
+      xwserver init /srv/grid --database postgresql+psycopg://grid@db.example.org/grid
+      xwserver init /srv/grid --database \\
+        'mariadb+pymysql://grid@db.example.org/grid?charset=utf8mb4&read_default_file=/root/my.cnf'
+    """
+    from desktopgrid.server import founding, requirements
 
     settings = {"names": ", ".join(names), "address": address, "url": url}
     settings = {key: value for key, value in settings.items() if value}
@@ -145,13 +163,40 @@ def init(
         settings["user"] = user or ROOT
         if text is not None and not configured:
             text = f"xtremweb.user = {settings['user']}\n{text}"
+    written = parse_configuration(
+        founding.configuration_text(settings) if text is None else text,
+        str(manuals or directory / CONFIGURATION),
+    )
+    missing = requirements.missing(directory, written, owner)
+    if missing or dry_run:
+        say_missing(missing, form)
+        context.exit(1 if missing else 0)
     home = founding.found(directory, settings, utc_now(), text, owner)
     if settings.get("user") == ROOT:
         click.echo("root made this grid, so root serves it; --user NAME makes it his.", err=True)
     click.echo(f"A new grid is in {home.directory}. Next:", err=True)
-    click.echo(f"  xwserver --directory {home.directory} start")
-    click.echo(f"  xw --identity {home.admin_identity} stats")
-    click.echo(f"  xwworker --identity {home.worker_identity} console")
+    steps = [
+        f"xwserver --directory {home.directory} start",
+        f"xw --identity {home.admin_identity} stats",
+        f"xwworker --identity {home.worker_identity} console",
+    ]
+    if form == "json":
+        click.echo(json.dumps({"directory": str(home.directory), "next": steps}, indent=1))
+    else:
+        click.echo("".join(f"  {step}\n" for step in steps), nl=False)
+
+
+def say_missing(missing: Sequence[Missing], form: str) -> None:
+    """What a grid would lack, for people or for programs."""
+    if form == "json":
+        found = [dataclasses.asdict(each) for each in missing]
+        click.echo(json.dumps({"missing": found}, indent=1))
+    elif not missing:
+        click.echo("Nothing is missing.")
+    else:
+        click.echo("xwserver: nothing was made, since something is missing:", err=True)
+        for number, each in enumerate(missing, 1):
+            click.echo(f"{number:3}. {each.what}\n     {each.remedy}", err=True)
 
 
 def owner_of(named: str) -> Account | None:

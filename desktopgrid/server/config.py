@@ -275,7 +275,16 @@ def read(path: Path) -> ServerConfig:
     """The configuration in the file ``path``, ours or the XWHEP manual's; raises
     ConfigurationError.
     """
-    reading = in_our_words(configuration.read(path, may_begin_plain=True), MANUAL, SECTIONS)
+    return _in_values(configuration.read(path, may_begin_plain=True))
+
+
+def parse(text: str, file: str) -> ServerConfig:
+    """The configuration that ``text`` is, to be in the file ``file``; raises ConfigurationError."""
+    return _in_values(configuration.parse(text, file, may_begin_plain=True))
+
+
+def _in_values(written: Configuration) -> ServerConfig:
+    reading = in_our_words(written, MANUAL, SECTIONS)
     found = reading.configuration.expect(*SECTIONS, "issuer")
     _refuse_open_password(found)
     return ServerConfig(

@@ -29,6 +29,7 @@ from desktopgrid.server.home import (
     sync_directory,
     write_private,
 )
+from desktopgrid.server.requirements import obstacle_at
 from desktopgrid.wire.proof import new_secret, verifier_of
 
 ADMINISTRATOR = "admin"
@@ -50,10 +51,9 @@ def found(
     AlreadyThere, Unavailable, or ConfigurationError on a wrong setting.
     """
     directory = directory.absolute()
-    if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
-        raise AlreadyThere(f"{directory} is no directory")
-    if directory.is_dir() and any(directory.iterdir()):
-        raise AlreadyThere(f"{directory} is not empty; a new grid wants an empty directory")
+    obstacle = obstacle_at(directory)
+    if obstacle:
+        raise AlreadyThere(obstacle)
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))

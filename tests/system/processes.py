@@ -168,7 +168,7 @@ class ServerUnderTest:
         self.port = a_port()
         if not self.place.exists():
             named = [f"--database={database}"] if database else []
-            options = ["--address=127.0.0.1", "--name=127.0.0.1", *named]
+            options = ["--address=127.0.0.1", "--name=127.0.0.1", "--port=0", *named]
             done = run(SERVER, "init", self.place, *options)
             assert done.returncode == 0, done.stderr
             settings = {"alive_period": "1 s", "limits__min_free_mib": "0", **settings}

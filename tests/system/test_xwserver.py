@@ -169,11 +169,12 @@ def test_a_stop_that_takes_too_long_says_so(grid):
     until(lambda: not grid.pid_file.exists(), "it stops")
 
 
-def test_a_port_that_is_taken_is_named_in_one_sentence(tmp_path):
+def test_a_port_that_is_taken_is_named_in_one_sentence(grid):
+    place = grid.directory
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
-        place = tmp_path / "grid"
-        xwserver("init", str(place), "--port", port, "--address", "127.0.0.1")
+        text = grid.configuration.read_text()
+        grid.configuration.write_text(text.replace("\nport = 0\n", f"\nport = {port}\n"))
         code, _, talk = xwserver("start", directory=place)
         assert code == 1
         assert len(talk.splitlines()) == 1

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine
 
 from desktopgrid.model.errors import Unavailable, UnknownObject
 from desktopgrid.server.database.engine import transaction, unhurried
-from desktopgrid.server.database.suitability import check_texts
+from desktopgrid.server.database.suitability import check
 
 
 def upgrade(engine: Engine) -> None:
@@ -33,7 +33,7 @@ def migrate(engine: Engine, target: str) -> None:
     """
     known = check_known(target)
     with unhurried(engine) as connection, transaction(connection):
-        check_texts(connection)
+        check(connection)
         now = _revision(connection)
         if now is not None and now not in known:
             raise Unavailable(f"the database is a newer server's, of revision {now}")

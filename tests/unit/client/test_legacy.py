@@ -290,5 +290,5 @@ def test_every_script_is_installed() -> None:
     text = (Path(__file__).parents[3] / "setup.cfg").read_text()
     for script in itertools.chain(SCRIPTS, [CLIENT]):
         assert f"    {script} = desktopgrid.client.legacy_cli:main\n" in text
-    assert "    xtremweb.server = desktopgrid.server.cli:main\n" in text
+    assert "    xtremweb.server = desktopgrid.server.command:main\n" in text
     assert "    xtremweb.worker = pilot.node.cli:main\n" in text
