@@ -17,8 +17,9 @@ from desktopgrid.model.objects import (
     Submitted,
     User,
 )
-from desktopgrid.model.rights import PUBLIC, UserLevel, Who
+from desktopgrid.model.rights import EVERYTHING, PUBLIC, Scope, UserLevel, Who
 from desktopgrid.server import dispatcher, hosts, requests
+from desktopgrid.server.proved import Shown
 from desktopgrid.server.scheduler import HostState
 from desktopgrid.server.state import Grid, Outcome, Policy
 from desktopgrid.wire import messages as m
@@ -104,6 +105,8 @@ class GridUnderTest:
         """Works that are over, with their owners, as the database would tell."""
         self.submitted: Submitted | None = None
         """The same of a submission."""
+        self.shown: Shown | None = None
+        """What the chain shows that somebody delegates."""
 
     def add_user(self, user: User) -> User:
         """``user`` is there."""
@@ -117,11 +120,17 @@ class GridUnderTest:
         """Time goes by."""
         self.now += span
 
-    def ask(self, request: m.Request, login: str = "alice", session: str = "s-alice") -> Any:
+    def ask(
+        self,
+        request: m.Request,
+        login: str = "alice",
+        session: str = "s-alice",
+        scope: Scope = EVERYTHING,
+    ) -> Any:
         """What ``login`` is answered; raises the error it gets."""
-        self.out = Outcome(ended=self.ended, submitted=self.submitted)
-        user = self.grid.users[login]
-        return requests.answer(self.grid, who(user), session, request, self.now, self.out)
+        self.out = Outcome(ended=self.ended, submitted=self.submitted, shown=self.shown)
+        asker = replace(who(self.grid.users[login]), scope=scope)
+        return requests.answer(self.grid, asker, session, request, self.now, self.out)
 
     def submit(self, count: int = 1, login: str = "alice", **description: Any) -> list[str]:
         """Submit works, and give their names."""

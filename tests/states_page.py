@@ -42,6 +42,7 @@ def page() -> str:
         ("Works", lifecycle.WorkStatus, lifecycle.WORKS),
         ("Tasks", lifecycle.TaskStatus, lifecycle.TASKS),
         ("Pilots", lifecycle.PilotStatus, lifecycle.PILOTS),
+        ("Delegations", lifecycle.DelegationStatus, lifecycle.DELEGATIONS),
     ):
         parts.append(f"\n## {title}\n\n```mermaid\nstateDiagram-v2\n")
         for status, events in table.items():

@@ -83,6 +83,8 @@ DECIDING = (
     "desktopgrid.server.dispatcher",
     "desktopgrid.server.hosts",
     "desktopgrid.server.tasks",
+    "desktopgrid.server.delegations",
+    "desktopgrid.server.siterules",
     "desktopgrid.server.requests",
     "desktopgrid.server.submitting",
     "desktopgrid.server.pilots",

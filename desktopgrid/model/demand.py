@@ -32,7 +32,7 @@ class Demand:
     requirements: str = ""
     platforms: tuple[str, ...] = ()
     is_certified: bool = False
-    is_validated: bool = True
+    is_validated: bool = False
     vo: str = ""
     delegation: str = ""
     fitting: tuple[str, ...] = ()

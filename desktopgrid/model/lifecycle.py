@@ -1,4 +1,5 @@
-"""The statuses of works, tasks and pilots, and the one table of legal transitions for each.
+"""The statuses of works, tasks, pilots and delegations, and the one table of legal transitions for
+each.
 
 Everything that affects these lives is in this file. A transition that is not in a table does not
 exist: :func:`after` raises :class:`IllegalTransition`. Who reports an event, and what else it
@@ -74,6 +75,25 @@ class PilotStatus(str, Enum):
     """The site took it away. Final."""
 
 
+class DelegationStatus(str, Enum):
+    """Where a user's credential stands that a bridge is to use for him."""
+
+    SIGNED = "Signed"
+    """The server has what its user signed or sealed, and its bridge has not taken it yet. Leaves by
+    the bridge's word, or at its end.
+    """
+    ACTIVE = "Active"
+    """Its bridge has it. Leaves at its end at the latest."""
+    EXPIRED = "Expired"
+    """It ran out; what server and bridge had of it is deleted. Its user may renew it."""
+    REFUSED = "Refused"
+    """Its bridge cannot use it, and said why. Its user may renew it."""
+    REVOKED = "Revoked"
+    """It was taken back: by its user, by an administrator, by its CA, or with its user's or its
+    bridge's right to be here. Final.
+    """
+
+
 class WorkEvent(str, Enum):
     """What may happen to a work."""
 
@@ -107,6 +127,16 @@ class PilotEvent(str, Enum):
     FAILED = "failed"
     DELETED = "deleted"
     ABORTED = "aborted"
+
+
+class DelegationEvent(str, Enum):
+    """What may happen to a delegation."""
+
+    TAKEN = "taken"
+    RENEWED = "renewed"
+    EXPIRED = "expired"
+    REFUSED = "refused"
+    REVOKED = "revoked"
 
 
 W, WE = WorkStatus, WorkEvent
@@ -193,8 +223,30 @@ PILOTS: Mapping[PilotStatus, Mapping[PilotEvent, PilotStatus]] = {
     P.ABORTED: {},
 }
 
-S = TypeVar("S", WorkStatus, TaskStatus, PilotStatus)
-E = TypeVar("E", WorkEvent, TaskEvent, PilotEvent)
+D, DE = DelegationStatus, DelegationEvent
+DELEGATIONS: Mapping[DelegationStatus, Mapping[DelegationEvent, DelegationStatus]] = {
+    D.SIGNED: {
+        DE.TAKEN: D.ACTIVE,
+        DE.RENEWED: D.SIGNED,
+        DE.EXPIRED: D.EXPIRED,
+        DE.REFUSED: D.REFUSED,
+        DE.REVOKED: D.REVOKED,
+    },
+    D.ACTIVE: {
+        # A bridge that was killed before it heard our answer takes it again.
+        DE.TAKEN: D.ACTIVE,
+        DE.RENEWED: D.SIGNED,
+        DE.EXPIRED: D.EXPIRED,
+        DE.REFUSED: D.REFUSED,
+        DE.REVOKED: D.REVOKED,
+    },
+    D.EXPIRED: {DE.RENEWED: D.SIGNED, DE.REVOKED: D.REVOKED},
+    D.REFUSED: {DE.RENEWED: D.SIGNED, DE.REVOKED: D.REVOKED},
+    D.REVOKED: {},
+}
+
+S = TypeVar("S", WorkStatus, TaskStatus, PilotStatus, DelegationStatus)
+E = TypeVar("E", WorkEvent, TaskEvent, PilotEvent, DelegationEvent)
 
 
 def after(table: Mapping[S, Mapping[E, S]], status: S, event: E) -> S:
@@ -214,3 +266,4 @@ def finals(table: Mapping[S, Mapping[E, S]]) -> dict[S, bool]:
 FINAL_WORKS = frozenset(s for s, final in finals(WORKS).items() if final)
 FINAL_TASKS = frozenset(s for s, final in finals(TASKS).items() if final)
 FINAL_PILOTS = frozenset(s for s, final in finals(PILOTS).items() if final)
+USABLE_DELEGATIONS = frozenset((DelegationStatus.SIGNED, DelegationStatus.ACTIVE))

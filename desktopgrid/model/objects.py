@@ -17,7 +17,13 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Optional
 
-from desktopgrid.model.lifecycle import PilotStatus, TaskStatus, WorkStatus
+from desktopgrid.model.lifecycle import (
+    USABLE_DELEGATIONS,
+    DelegationStatus,
+    PilotStatus,
+    TaskStatus,
+    WorkStatus,
+)
 from desktopgrid.model.rights import EVERYTHING, PRIVATE, PUBLIC, Scope, UserLevel
 from desktopgrid.model.uris import is_elsewhere
 
@@ -66,7 +72,13 @@ class User:
     @property
     def is_certified(self) -> bool:
         """Whether a CA has certified who he is: he is known by a name in certificates."""
-        return any(not subject.startswith("https://") for subject in self.subjects)
+        return bool(self.certified_name)
+
+    @property
+    def certified_name(self) -> str:
+        """The first name in certificates by which he is known; empty if there is none."""
+        names = (subject for subject in self.subjects if not subject.startswith("https://"))
+        return next(names, "")
 
 
 @dataclass(frozen=True)
@@ -113,7 +125,9 @@ ANY_PLATFORM = Platform("any", "any")
 
 @dataclass(frozen=True)
 class Application:
-    """A program registered on the grid: one executable (a data) per platform."""
+    """A program registered on the grid: one executable (a data) per platform. ``validated_by``: the
+    administrator who says that these very executables may run on service grids (manual, 8).
+    """
 
     uid: UID
     name: str
@@ -121,6 +135,74 @@ class Application:
     rights: int
     executables: Mapping[Platform, UID]
     is_deleted: bool = False
+    validated_by: Optional[UID] = None
+    validated_at: Optional[datetime] = None
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether an administrator stands for its executables."""
+        return self.validated_by is not None
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """Who may be given users' credentials, to act for them at sites: a user of the grid, with the
+    public keys by which clients know him (base64 of 32 bytes each).
+    """
+
+    user: UID
+    signing_key: str
+    sealing_key: str
+    saved_at: datetime
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A key that a bridge has made for one delegation: a request (PKCS #10, PEM) that one user may
+    take and sign, with the bridge's own signature of it.
+    """
+
+    uid: UID
+    bridge: UID
+    request: str
+    signature: str
+    created_at: datetime
+    taken_by: Optional[UID] = None
+    taken_at: Optional[datetime] = None
+
+
+@dataclass(frozen=True)
+class Delegation:
+    """A user's credential that a bridge may use for him until ``expires_at``.
+
+    ``content`` is the signed proxy with its chain, whose key only the bridge has, or a ``token``
+    that was sealed to the bridge: nothing by which the server could act as the user. It is empty
+    once the delegation is over. ``generation`` counts its renewals, ``made_from`` names the
+    certificate that signed it, ``attributes`` are those of VOMS that were verified.
+    """
+
+    uid: UID
+    owner: UID
+    bridge: UID
+    kind: str
+    status: DelegationStatus
+    created_at: datetime
+    expires_at: datetime
+    generation: int = 1
+    content: str = field(default="", repr=False)
+    offer: str = ""
+    subject: str = ""
+    made_from: str = ""
+    serials: tuple[str, ...] = ()
+    vo: str = ""
+    attributes: tuple[str, ...] = ()
+    attributes_end_at: Optional[datetime] = None
+    label: str = ""
+    reason: str = ""
+
+    def is_usable(self, now: datetime) -> bool:
+        """Whether its bridge may act by it now."""
+        return self.status in USABLE_DELEGATIONS and now < self.expires_at
 
 
 @dataclass(frozen=True)
@@ -181,6 +263,7 @@ class Description:
     ``wall_time`` is in seconds, 0 where the user does not know it. ``retries``: how often a work is
     tried again after a task that failed for its host's sake. ``origin``: where it comes from, if it
     was a job elsewhere (model/origins.py); a submission of one work, which is named by it.
+    ``delegation``: the user's credential that goes with its works to sites that want one.
     """
 
     application: UID
@@ -201,6 +284,7 @@ class Description:
     requirements: str = ""
     expected_host: Optional[UID] = None
     origin: str = ""
+    delegation: Optional[UID] = None
 
     @property
     def datas(self) -> list[UID]:
@@ -327,6 +411,10 @@ class Site:
     """A place that accepts pilots, how many of ours it may have, and whose works they may run.
 
     ``max_of_vo`` bounds the pilots of its ``vo`` at all sites together; 0: nothing does.
+    ``submits_as``: by whose credential pilots are submitted there: the site's ``robot``, the
+    ``user`` whose works they run, or ``either``. ``vo``: whose pilots these are, and so of which a
+    user's credential must be by which one is submitted. ``voms``: attributes one of which a work's
+    credential must have.
     """
 
     name: str
@@ -337,6 +425,14 @@ class Site:
     vo: str = ""
     certified_users_only: bool = False
     max_of_vo: int = 0
+    submits_as: str = "robot"
+    voms: tuple[str, ...] = ()
+    validated_applications_only: bool = False
+
+    @property
+    def wants_credentials(self) -> bool:
+        """Whether pilots are submitted there by the credential of whose works they run only."""
+        return self.submits_as == "user"
 
 
 @dataclass(frozen=True)
@@ -344,7 +440,8 @@ class Pilot:
     """A batch job whose payload is our worker. ``verifier`` proves its enrolment secret,
     ``session_verifier`` the key that it chose at first contact; ``deadline_at`` is when an unseen
     one is given up. ``started_at`` is when its worker was first heard of, which has so many
-    ``cores``; ``account`` is the number under which their idle time is reported.
+    ``cores``; ``account`` is the number under which their idle time is reported. With a
+    ``delegation`` it runs the works of that user, and no others.
     """
 
     stamp: str
@@ -364,6 +461,7 @@ class Pilot:
     started_at: Optional[datetime] = None
     cores: int = 0
     account: Optional[int] = None
+    delegation: Optional[UID] = None
 
 
 @dataclass(frozen=True)
@@ -432,13 +530,16 @@ __all__ = [
     "PUBLIC",
     "UID",
     "Application",
+    "Bridge",
     "Credential",
     "Data",
+    "Delegation",
     "Description",
     "Facts",
     "Group",
     "Host",
     "HostKind",
+    "Offer",
     "Output",
     "Pilot",
     "Platform",

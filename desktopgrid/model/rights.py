@@ -56,6 +56,10 @@ class Scope(Flag):
     """To run works: a worker's."""
     MANAGE = 16
     """For everything else."""
+    BRIDGE = 32
+    """To be a bridge: to be given users' credentials, and to submit pilots with them. Only a super
+    user makes a token that is good for it, and none is unless it says so.
+    """
 
     @classmethod
     def of(cls, words: str) -> Scope:

@@ -23,6 +23,12 @@ DRAINS = ("none", "drain", "forced")
 """What becomes of running pilots that are too many: they are left alone, they finish what they do,
 or they go at once.
 """
+SERVICE_GRIDS = ("arc", "gram")
+"""Those that are doors of a service grid: unless the file says otherwise, validated applications
+only run there (manual, 8).
+"""
+SUBMITS_AS = ("robot", "user", "either")
+"""By whose credential pilots may be submitted."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,10 @@ class SiteConfig:
     max_an_hour: int = 100
     max_of_vo: int = 0
     vo: str = ""
+    voms: tuple[str, ...] = ()
     certified_users_only: bool = False
+    submits_as: str = "robot"
+    validated_applications_only: Optional[bool] = None
 
     by_demand: bool = True
     weight: float = 1.0
@@ -59,6 +68,11 @@ class SiteConfig:
             raise ValueError(f"computing_element must be one of {_kinds(type(self))}")
         if not _NAME.fullmatch(self.name):
             raise ValueError("a site's name is letters, digits, '.', '_' and '-'")
+        if self.submits_as not in SUBMITS_AS:
+            raise ValueError(f"submits_as must be one of {', '.join(SUBMITS_AS)}")
+        for attribute in self.voms:
+            if not attribute.startswith("/"):
+                raise ValueError(f"voms: {attribute!r} is no attribute, such as /biomed/Role=pilot")
         caps = ("max_pilots", "max_idle", "max_an_hour", "max_of_vo")
         for name in (*caps, "memory_mib", "disk_mib", "weight"):
             if getattr(self, name) < 0:
@@ -95,6 +109,11 @@ class SiteConfig:
             self.vo,
             self.certified_users_only,
             self.max_of_vo,
+            self.submits_as,
+            self.voms,
+            self.computing_element in SERVICE_GRIDS
+            if self.validated_applications_only is None
+            else self.validated_applications_only,
         )
 
 

@@ -29,7 +29,8 @@ MOST_REFUSED = 10
 
 class Record(msgspec.Struct, omit_defaults=True, gc=False):
     """One line. ``user`` and ``level`` are his who acts; of a task (verb ``task``) ``user`` is the
-    owner of its work, ``worker`` the identity of the worker that got it.
+    owner of its work and ``subject`` his name in certificates, ``worker`` the identity of the
+    worker that got it.
     """
 
     at: datetime
@@ -48,6 +49,8 @@ class Record(msgspec.Struct, omit_defaults=True, gc=False):
     host_name: str = ""
     worker: str = ""
     pilot: str = ""
+    subject: str = ""
+    delegation: str = ""
 
 
 WHAT: Mapping[type[m.Message], tuple[str, ...]] = {
@@ -58,12 +61,18 @@ WHAT: Mapping[type[m.Message], tuple[str, ...]] = {
     m.SendGroup: ("kind", "name"),
     m.SendToken: ("user", "lifetime", "label", "scope"),
     m.SendUser: ("login", "level", "group", "email"),
-    m.SubmitPilots: ("site",),
+    m.SubmitPilots: ("site", "delegation"),
+    m.Validate: ("is_valid",),
+    m.TakeOffer: ("bridge",),
+    m.Delegate: ("bridge", "kind", "offer", "lifetime", "label"),
 }
 """The fields of a request that say what it is about, beside its objects. None of them is secret."""
-OBJECTS = ("uid", "uids", "works", "user", "pilots", "stamps")
+OBJECTS = (
+    *("uid", "uids", "works", "user", "pilots", "stamps", "delegations", "offers"),
+    *("application", "bridge"),
+)
 """The fields of requests that name objects."""
-CHANGED = ("uid", "aborted", "removed", "revoked", "stamps")
+CHANGED = ("uid", "aborted", "removed", "revoked", "stamps", "offer")
 """The fields of replies that do: those that were there, and are not as before."""
 
 
@@ -163,8 +172,16 @@ def of_task(grid: Grid, peer: Peer, given: m.Assign, now: datetime) -> Record:
         host_name=host.facts.name,
         worker=grid.users[peer.who.user].login,
         pilot=host.pilot or "",
+        subject=given.subject,
+        delegation=_delegation_of(grid, host.pilot),
         address=peer.address,
     )
+
+
+def _delegation_of(grid: Grid, stamp: str | None) -> str:
+    """The user's credential by which a pilot was submitted; empty for the site's own."""
+    pilot = grid.pilots.get(stamp) if stamp is not None else None
+    return (pilot.delegation or "") if pilot is not None else ""
 
 
 _ENCODER = msgspec.json.Encoder()
@@ -216,7 +233,7 @@ def chosen(
             continue
         if until is not None and record.at >= until:
             continue
-        if users and not {record.user, record.worker}.intersection(users):
+        if users and not {record.user, record.worker, record.subject}.intersection(users):
             continue
         if objects and not any(_is_about(record, uid) for uid in objects):
             continue
@@ -227,7 +244,10 @@ def _is_about(record: Record, uid: str) -> bool:
     """Whether ``record`` speaks of the object ``uid``. The names of a submission's works, and of a
     work's tasks, begin with it.
     """
-    fields = (record.host, record.host_name, record.pilot, record.credential, record.session)
+    fields = (
+        *(record.host, record.host_name, record.pilot, record.credential, record.session),
+        *(record.delegation, record.subject),
+    )
     if uid in fields or uid == record.application:
         return True
     return any(name == uid or name.startswith((f"{uid}-", f"{uid}.")) for name in record.objects)

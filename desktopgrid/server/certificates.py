@@ -8,6 +8,7 @@ Time is an argument. Every refusal says which certificate is wrong and why.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL import crypto
 
@@ -24,7 +26,7 @@ from desktopgrid.credentials.proxies import Policy, ProxyInfo, proxy_info
 from desktopgrid.credentials.subjects import extensions_of, is_proxy, text_of
 from desktopgrid.model.errors import BadRequest, NotAuthenticated
 from desktopgrid.model.rights import EVERYTHING, Scope
-from desktopgrid.server.proved import Proved
+from desktopgrid.server.proved import Proved, Shown
 
 SHORTEST_RSA = 2048
 HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
@@ -90,6 +92,15 @@ def verify(sent: Sequence[x509.Certificate], trust: Trust, now: datetime) -> Pro
     """What the chain ``sent`` proves, its own certificate first, by the CAs of ``trust``; raises
     ChainRefused with the reason.
     """
+    return checked(sent, trust, now)[0]
+
+
+def checked(
+    sent: Sequence[x509.Certificate], trust: Trust, now: datetime
+) -> tuple[Proved, list[x509.Certificate]]:
+    """What the chain ``sent`` proves, and the path from its own certificate to a CA of ours; raises
+    ChainRefused with the reason.
+    """
     try:
         return _verify(sent, trust, now)
     except BadRequest as error:
@@ -99,7 +110,25 @@ def verify(sent: Sequence[x509.Certificate], trust: Trust, now: datetime) -> Pro
         raise ChainRefused(f"a certificate of the chain cannot be read: {error}") from error
 
 
-def _verify(sent: Sequence[x509.Certificate], trust: Trust, now: datetime) -> Proved:
+def shown(sent: Sequence[x509.Certificate], trust: Trust, now: datetime) -> Shown:
+    """What the chain ``sent`` shows that somebody signed for a bridge; raises ChainRefused."""
+    proved, path = checked(sent, trust, now)
+    stray = [each for each in sent if each not in path]
+    if stray:
+        raise ChainRefused(f"{_shown(stray[0])} is sent along, and does not lead to the CA")
+    signer = path[1].public_bytes(Encoding.DER)
+    return Shown(
+        proved,
+        public_key(path[0]).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+        "".join(each.public_bytes(Encoding.PEM).decode() for each in path[:-1]),
+        is_proxy(path[0]),
+        hashlib.sha256(signer).hexdigest(),
+    )
+
+
+def _verify(
+    sent: Sequence[x509.Certificate], trust: Trust, now: datetime
+) -> tuple[Proved, list[x509.Certificate]]:
     for certificate in sent:
         _refuse_old_proxy(certificate)
         if is_proxy(certificate):
@@ -121,12 +150,13 @@ def _verify(sent: Sequence[x509.Certificate], trust: Trust, now: datetime) -> Pr
     _check_end_entity(own)
     policies = [_check_proxy(path, n) for n in range(len(proxies))]
     is_limited = Policy.LIMITED in policies
-    return Proved(
+    proved = Proved(
         text_of(own.subject),
         min(certificate.not_valid_after_utc for certificate in path),
         LIMITED if is_limited else EVERYTHING,
         tuple(serial_of(each.issuer, each.serial_number) for each in rest[:-1]),
     )
+    return proved, path
 
 
 def _path(sent: Sequence[x509.Certificate], trust: Trust, now: datetime) -> list[x509.Certificate]:

@@ -57,6 +57,54 @@ class CredentialUsed(NamedTuple):
     last_used_at: float
 
 
+class BridgeSaved(NamedTuple):
+    user: str
+    signing_key: str
+    sealing_key: str
+    saved_at: float
+
+
+class OfferSaved(NamedTuple):
+    uid: str
+    bridge: str
+    request: str
+    signature: str
+    created_at: float
+    taken_by: str | None
+    taken_at: float | None
+
+
+class OfferForgotten(NamedTuple):
+    """The offer was signed for, or is void: its row is deleted."""
+
+    uid: str
+
+
+class DelegationSaved(NamedTuple):
+    """``content`` is nothing by which the server could act as the user, and empty at the end.
+    ``serials`` and ``attributes``: one a line.
+    """
+
+    uid: str
+    owner: str
+    bridge: str
+    kind: str
+    status: str
+    created_at: float
+    expires_at: float
+    generation: int
+    content: str
+    offer: str
+    subject: str
+    made_from: str
+    serials: str
+    vo: str
+    attributes: str
+    attributes_end_at: float | None
+    label: str
+    reason: str
+
+
 class DataSaved(NamedTuple):
     uid: str
     name: str
@@ -78,6 +126,8 @@ class ApplicationSaved(NamedTuple):
     owner: str
     rights: int
     is_deleted: bool
+    validated_by: str | None = None
+    validated_at: float | None = None
 
 
 class ExecutableSaved(NamedTuple):
@@ -120,6 +170,7 @@ class PilotInserted(NamedTuple):
     submitted_at: float
     deadline_at: float
     wall_time: int
+    delegation: str | None = None
 
 
 class PilotUpdated(NamedTuple):
@@ -162,6 +213,8 @@ class SubmissionInserted(NamedTuple):
     rights: int
     submitted_at: float
     origin: str | None = None
+    delegation: str | None = None
+    vo: str = ""
 
 
 class WorkInserted(NamedTuple):
@@ -290,6 +343,10 @@ Change = (
     | SubjectSaved
     | CredentialSaved
     | CredentialUsed
+    | BridgeSaved
+    | OfferSaved
+    | OfferForgotten
+    | DelegationSaved
     | DataSaved
     | ApplicationSaved
     | ExecutableSaved

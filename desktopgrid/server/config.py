@@ -166,6 +166,11 @@ class IdentitySection:
     """
 
     certificates: Path | None = None
+    longest_delegation: timedelta = timedelta(days=7)
+
+    def __post_init__(self) -> None:
+        if self.longest_delegation < timedelta(minutes=1):
+            raise ValueError("longest_delegation must be at least a minute")
 
 
 @dataclass(frozen=True)

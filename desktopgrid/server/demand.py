@@ -16,7 +16,7 @@ from desktopgrid.model.demand import PilotNews, SiteRecord, Supply
 from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.lifecycle import FINAL_PILOTS, PilotStatus
 from desktopgrid.model.objects import Pilot, User
-from desktopgrid.model.rights import Reach, UserLevel, Who, may_run, reach_of, worker_reach
+from desktopgrid.model.rights import Reach, UserLevel, Who, may_run, worker_reach
 from desktopgrid.server import pilots
 from desktopgrid.server.scheduler import Demand, HostState, Queue
 from desktopgrid.server.state import Decision, Grid, Outcome, clean
@@ -79,6 +79,8 @@ class _Kind(NamedTuple):
     platforms: tuple[str, ...]
     is_certified: bool
     is_validated: bool
+    vo: str
+    delegation: str
 
 
 def demands(grid: Grid, pilot: Who) -> tuple[list[Wanted], int, int]:
@@ -114,6 +116,7 @@ def _queues(grid: Grid) -> Iterator[Queue]:
 def _kind(grid: Grid, owner: User, asked: Demand) -> _Kind:
     application = grid.applications.get(asked.application)
     platforms = application.executables if application is not None else ()
+    delegation = grid.delegations.get(asked.delegation) if asked.delegation is not None else None
     return _Kind(
         asked.cores,
         asked.memory_mib,
@@ -122,8 +125,9 @@ def _kind(grid: Grid, owner: User, asked: Demand) -> _Kind:
         asked.requirements,
         tuple(sorted(map(str, platforms))),
         owner.is_certified,
-        # Only advanced users insert what others may run (manual, 3.3): those are validated.
-        application is not None and reach_of(application.rights) is not Reach.PRIVATE,
+        application is not None and application.is_validated,
+        delegation.vo if delegation is not None else "",
+        delegation.uid if delegation is not None else "",
     )
 
 

@@ -56,9 +56,9 @@ def host_arrived(
     state.lease_ends_at, state.is_connected = lease_ends_at, True
     state.credential = hello.identity
     pilot = grid.pilots.get(host.pilot) if host.pilot is not None else None
-    site = grid.sites.get(pilot.site) if pilot is not None else None
     state.site = pilot.site if pilot is not None else ""
-    state.wants_certified = site is not None and site.certified_users_only
+    state.rules = grid.sites.get(state.site)
+    state.delegation = pilot.delegation if pilot is not None else None
     if not resumed:
         state.is_draining = False
         state.is_told_to_go = False

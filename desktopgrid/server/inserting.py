@@ -31,7 +31,7 @@ from desktopgrid.model.rights import (
 )
 from desktopgrid.model.uris import Place, located
 from desktopgrid.server import changes as c
-from desktopgrid.server.state import Grid, Outcome, check_name, check_uid, clean
+from desktopgrid.server.state import Grid, Outcome, check_name, check_uid, clean, timestamp
 from desktopgrid.server.tasks import offer
 from desktopgrid.server.users import save_user_group
 from desktopgrid.wire import messages as m
@@ -67,24 +67,58 @@ def send_application(
                 f"application {name!r} is there already, with access rights {mode(known.rights)}:"
                 " they are given once and stay (manual, 3.2.1)"
             )
-        application = replace(
-            known,
-            executables={**known.executables, Platform(asked.cpu, asked.os): data.uid},
-        )
+        executables = {**known.executables, Platform(asked.cpu, asked.os): data.uid}
+        application = replace(known, executables=executables)
+        if executables != known.executables and known.is_validated:
+            # Somebody stood for what was there, and not for this.
+            application = replace(application, validated_by=None, validated_at=None)
+            out.notes.append(
+                f"Application {known.name} has another executable and is not validated any more"
+            )
     elif known is not None and name == known.name and not _may_namesake(who, rights):
         raise AlreadyThere(f"application {name!r} is there already, and is another user's")
     else:
         executables = {Platform(asked.cpu, asked.os): data.uid}
         application = Application(grid.check_new(asked.uid), name, who.user, rights, executables)
     grid.put_application(application)
-    out.changes.append(
-        c.ApplicationSaved(
-            application.uid, application.name, application.owner, application.rights, False
-        )
-    )
+    out.changes.append(application_row(application))
     out.changes.append(c.ExecutableSaved(application.uid, asked.cpu, asked.os, data.uid))
     offer(grid, now, out)
     return {"uid": application.uid, "name": application.name, "rights": application.rights}
+
+
+def application_row(application: Application) -> c.ApplicationSaved:
+    """The row of ``application``."""
+    return c.ApplicationSaved(
+        application.uid,
+        application.name,
+        application.owner,
+        application.rights,
+        application.is_deleted,
+        application.validated_by,
+        timestamp(application.validated_at),
+    )
+
+
+def validate(
+    grid: Grid, who: Who, session: str, asked: m.Validate, now: datetime, out: Outcome
+) -> Body:
+    """XW-PIL-4: an administrator stands for the executables of an application, as they are now, or
+    does so no longer.
+    """
+    application = application_named(grid, who, asked.application)
+    if application is None:
+        raise UnknownObject.named("application", asked.application)
+    by, at = (who.user, now) if asked.is_valid else (None, None)
+    application = replace(application, validated_by=by, validated_at=at)
+    grid.put_application(application)
+    out.changes.append(application_row(application))
+    offer(grid, now, out)
+    return {
+        "uid": application.uid,
+        "name": application.name,
+        "validated": application.is_validated,
+    }
 
 
 def _may_namesake(who: Who, rights: int) -> bool:
@@ -293,7 +327,7 @@ def delete(grid: Grid, found: Owned, out: Outcome) -> None:
     gone = replace(found, is_deleted=True)
     if isinstance(gone, Application):
         grid.put_application(gone)
-        out.changes.append(c.ApplicationSaved(gone.uid, gone.name, gone.owner, gone.rights, True))
+        out.changes.append(application_row(gone))
     elif isinstance(gone, Data):
         grid.put_data(gone)
         out.changes.append(data_row(gone))

@@ -12,9 +12,11 @@ from datetime import datetime
 from typing import Any
 
 from desktopgrid.model.errors import AccessDenied, UnknownObject
+from desktopgrid.model.lifecycle import DelegationEvent, DelegationStatus
 from desktopgrid.model.objects import User, UserGroup
 from desktopgrid.model.rights import Scope, Who, may_administer
 from desktopgrid.server import changes as c
+from desktopgrid.server import delegations
 from desktopgrid.server.hosts import lose_hosts
 from desktopgrid.server.state import Grid, Outcome
 from desktopgrid.server.tasks import abort
@@ -31,7 +33,16 @@ def revoke_user(grid: Grid, user: User, how: str, now: datetime, out: Outcome) -
     save_user(grid, replace(user, is_revoked=True), out)
     for work in [w for w in grid.works.values() if w.submission.owner == user.uid]:
         abort(grid, work, reason, now, out)
-    lose_hosts(grid, lambda state: state.who.user == user.uid, reason, now, out)
+    delegations.revoke_those_of(grid, user, reason, now, out)
+    # His pilots may be the workers of others, by whose credentials he submitted them.
+    pilots = {pilot.stamp for pilot in grid.pilots.values() if pilot.owner == user.uid}
+    lose_hosts(
+        grid,
+        lambda state: state.who.user == user.uid or state.host.pilot in pilots,
+        reason,
+        now,
+        out,
+    )
     out.closing.append((f"by:{user.uid}", "not-authenticated", how))
 
 
@@ -81,12 +92,19 @@ def revoke(
     grid: Grid, who: Who, session: str, asked: m.Revoke, now: datetime, out: Outcome
 ) -> dict[str, Any]:
     """XW-USR-13: at any time, and at once."""
+    delegation = delegations.revocable(grid, who, asked.uid)
+    if delegation is not None:
+        if delegation.status is not DelegationStatus.REVOKED:
+            by = grid.users[who.user].login
+            reason = f"it was revoked by {by}"
+            delegations.end(grid, delegation, DelegationEvent.REVOKED, reason, now, out)
+        return {"revoked": asked.uid}
     credential, user = grid.credentials.get(asked.uid), grid.user_called(asked.uid)
     if credential is not None and credential.kind != "token":
         credential = None  # a password has its user's UID, and it is the user who is meant
     owner = credential.user if credential is not None else user.uid if user is not None else None
     if owner is None:
-        raise UnknownObject.named("user or token", asked.uid)
+        raise UnknownObject.named("user, token or delegation", asked.uid)
     if not may_administer(who) and not (credential is not None and owner == who.user):
         raise AccessDenied("only a super user may revoke users and others' tokens")
     if Scope.MANAGE not in who.scope and (credential is None or credential.scope & ~who.scope):

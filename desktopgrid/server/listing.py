@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from desktopgrid.model.errors import BadRequest
+from desktopgrid.model.lifecycle import FINAL_PILOTS
 from desktopgrid.model.modes import mode
 from desktopgrid.model.objects import Application, Group, Pilot, Session, User
 from desktopgrid.model.rights import (
@@ -105,7 +106,63 @@ def _application(grid: Grid, application: Application) -> Row:
         "owner": _login(grid, application.owner),
         "rights": mode(application.rights),
         "platforms": " ".join(sorted(str(p) for p in application.executables)),
+        "validated_by": _login(grid, application.validated_by or ""),
+        "validated_at": _moment(application.validated_at),
     }
+
+
+def _moment(at: datetime | None) -> str:
+    return at.isoformat(timespec="seconds") if at is not None else ""
+
+
+def _bridges(grid: Grid, who: Who, now: datetime) -> Iterable[Row]:
+    """Whom one may delegate to: everybody may know."""
+    for bridge in grid.bridges.values():
+        if not grid.users[bridge.user].is_revoked:
+            offers = [o for o in grid.offers.values() if o.bridge == bridge.user]
+            yield {
+                "uid": bridge.user,
+                "login": _login(grid, bridge.user),
+                "signing_key": bridge.signing_key,
+                "sealing_key": bridge.sealing_key,
+                "offers": sum(offer.taken_by is None for offer in offers),
+            }
+
+
+def _delegations(grid: Grid, who: Who, now: datetime) -> Iterable[Row]:
+    """One's own, those that were given to one, and all for a super user."""
+    for found in grid.delegations.values():
+        if who.user in (found.owner, found.bridge) or may_administer(who):
+            yield {
+                "uid": found.uid,
+                "owner": _login(grid, found.owner),
+                "bridge": _login(grid, found.bridge),
+                "kind": found.kind,
+                "status": found.status.value,
+                "subject": found.subject,
+                "vo": found.vo,
+                "attributes": " ".join(found.attributes),
+                "created_at": _moment(found.created_at),
+                "expires_at": _moment(found.expires_at),
+                "generation": found.generation,
+                "made_from": found.made_from,
+                "works": _carried(grid, found.uid),
+                "pilots": sum(
+                    pilot.delegation == found.uid and pilot.status not in FINAL_PILOTS
+                    for pilot in grid.pilots.values()
+                ),
+                "label": found.label,
+                "reason": found.reason,
+            }
+
+
+def _carried(grid: Grid, uid: str) -> int:
+    """How many open works carry the delegation ``uid``."""
+    return sum(
+        batch.open
+        for batch in grid.batches.values()
+        if batch.submission.description.delegation == uid
+    )
 
 
 def _bags(kind: type[Session] | type[Group]) -> Callable[[Grid, Who, datetime], Iterable[Row]]:
@@ -173,6 +230,8 @@ def _sites(grid: Grid, who: Who, now: datetime) -> Iterable[Row]:
             "max_pilots": site.max_pilots,
             "max_idle": site.max_idle,
             "max_an_hour": site.max_an_hour,
+            "submits_as": site.submits_as,
+            "vo": site.vo,
             "pilots": " ".join(f"{n} {status}" for status, n in sorted(by_status.items())),
         }
 
@@ -198,6 +257,7 @@ def _pilot(grid: Grid, pilot: Pilot) -> Row:
         "tasks_done": done,
         "submitted_at": pilot.submitted_at.isoformat(timespec="seconds"),
         "reason": pilot.reason,
+        "delegation": pilot.delegation or "",
     }
 
 
@@ -209,5 +269,7 @@ LISTS: dict[str, Callable[[Grid, Who, datetime], Iterable[Row]]] = {
     "groups": _bags(Group),
     "hosts": _hosts,
     "sites": _sites,
+    "bridges": _bridges,
+    "delegations": _delegations,
     "pilots": _pilots,
 }

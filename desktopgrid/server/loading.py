@@ -31,6 +31,9 @@ def grid_from(
         grid.put_data(data)
     grid.applications.update((a.uid, a) for a in snapshot.applications)
     grid.bags = {bag.uid: bag for bag in snapshot.bags}
+    grid.bridges = {bridge.user: bridge for bridge in snapshot.bridges}
+    grid.offers = {offer.uid: offer for offer in snapshot.offers}
+    grid.delegations.update((each.uid, each) for each in snapshot.delegations)
     grid.pilots = {pilot.stamp: pilot for pilot in snapshot.pilots}
     grid.known_hosts = {host.uid: host for host in snapshot.hosts}
     grid.next_number = snapshot.next_number

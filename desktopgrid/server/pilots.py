@@ -29,6 +29,7 @@ from desktopgrid.model.lifecycle import (
 from desktopgrid.model.objects import Pilot, Site
 from desktopgrid.model.rights import Scope, UserLevel, Who
 from desktopgrid.server import changes as c
+from desktopgrid.server import siterules
 from desktopgrid.server.hosts import end_pilot, host_left
 from desktopgrid.server.state import Grid, Outcome, check_uid, clean, pilot_row
 from desktopgrid.wire import messages as m
@@ -59,6 +60,7 @@ def submit(
             raise BadRequest("a verifier must be 64 hexadecimal digits")
     if not (0 < asked.wall_time <= LONGEST_TIME and 0 < asked.queue_limit <= LONGEST_TIME):
         raise BadRequest(f"queue_limit and wall_time are 1 to {LONGEST_TIME} seconds")
+    _check_credential(grid, who, site, asked.delegation, now)
     check_caps(grid, site, len(asked.pilots), now)
     deadline = now + timedelta(seconds=asked.queue_limit + asked.wall_time)
     for stamp, verifier in asked.pilots.items():
@@ -71,6 +73,7 @@ def submit(
             now,
             deadline,
             asked.wall_time,
+            delegation=asked.delegation,
         )
         grid.pilots[stamp] = pilot
         out.changes.append(
@@ -83,6 +86,7 @@ def submit(
                 now.timestamp(),
                 deadline.timestamp(),
                 asked.wall_time,
+                asked.delegation,
             )
         )
     return {"site": site.name, "stamps": sorted(asked.pilots)}
@@ -126,6 +130,35 @@ def counts(grid: Grid, now: datetime) -> dict[str, Counts]:
     return {
         name: Counts(open_[name], idle[name], recent[name], of_vo[vo]) for name, vo in vos.items()
     }
+
+
+def _check_credential(grid: Grid, who: Who, site: Site, uid: str | None, now: datetime) -> None:
+    """Raises AccessDenied where pilots of ``site`` are not to be submitted by this credential: the
+    site's own, or the delegation ``uid`` of a user whose works wait for it (XW-PIL-3).
+    """
+    if uid is None:
+        if site.wants_credentials:
+            raise AccessDenied(
+                f"site {site.name} takes pilots by their user's credential only"
+                " (submits_as = user): name a delegation"
+            )
+        return
+    found = grid.delegations.get(uid)
+    if found is None or found.bridge != who.user or Scope.BRIDGE not in who.scope:
+        raise UnknownObject(f"there is no delegation {uid[:80]!r} that was given to you")
+    if site.submits_as == "robot":
+        raise AccessDenied(
+            f"site {site.name} takes pilots by its own credential only (submits_as = robot)"
+        )
+    if not found.is_usable(now):
+        raise AccessDenied(f"delegation {uid} is {found.status.value}, and ends {found.expires_at}")
+    owner = grid.users[found.owner]
+    rules = replace(site, submits_as="user", validated_applications_only=False)
+    for obstacle in siterules.obstacles(rules, owner, None, found):
+        raise AccessDenied(f"site {site.name} may not be used by delegation {uid}: {obstacle}")
+    carried = (batch.submission.description.delegation for batch in grid.batches.values())
+    if uid not in carried:
+        raise AccessDenied(f"no open work carries delegation {uid}: there is nothing to submit for")
 
 
 def check_caps(grid: Grid, site: Site, more: int, now: datetime) -> None:
@@ -256,6 +289,19 @@ def authenticate(grid: Grid, hello: m.Hello, nonce: str, now: datetime, out: Out
     owner = grid.users[pilot.owner]
     if owner.is_revoked:
         raise NotAuthenticated("the pilot is not known, or its time is over")
+    if pilot.delegation is not None:
+        return _private(grid, pilot, pilot.delegation, now)
     # Pilots are workers of the grid: public ones, or of their owner's user group (manual, 8.4).
     # They run works, and read what those need: nothing else of their owner's.
     return Who(pilot.owner, UserLevel.WORKER, owner.group, Scope.RUN)
+
+
+def _private(grid: Grid, pilot: Pilot, uid: str, now: datetime) -> Who:
+    """A pilot that was submitted by a user's credential is his own worker: it runs his works, reads
+    what those need, and nothing else.
+    """
+    found = grid.delegations.get(uid)
+    user = grid.users.get(found.owner) if found is not None else None
+    if found is None or user is None or user.is_revoked or not found.is_usable(now):
+        raise NotAuthenticated(f"the credential of pilot {pilot.stamp} is not good any more")
+    return Who(user.uid, UserLevel.STANDARD, user.group, Scope.RUN)

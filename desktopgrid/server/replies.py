@@ -234,6 +234,65 @@ class SitesReported(TypedDict):
     sites: list[str]
 
 
+class Validated(TypedDict):
+    """The application, and whether an administrator stands for its executables."""
+
+    uid: str
+    name: str
+    validated: bool
+
+
+class Offered(TypedDict):
+    """The offers of a bridge that nobody has taken."""
+
+    bridge: str
+    open: list[str]
+
+
+class OfferTaken(TypedDict):
+    """What is to be signed: a request (PKCS #10, PEM), with the bridge's signature of it."""
+
+    offer: str
+    bridge: str
+    request: str
+    signature: str
+
+
+class Delegated(TypedDict):
+    """The delegation, whom it proves, and its VOMS attributes that were verified; ``notes`` say
+    which were not.
+    """
+
+    uid: str
+    status: str
+    subject: str
+    expires_at: str
+    vo: str
+    attributes: list[str]
+    notes: list[str]
+
+
+class DelegationFetched(TypedDict):
+    """What a bridge was given: certificates, or what only it can open."""
+
+    uid: str
+    kind: str
+    content: str
+    generation: int
+    offer: str
+    user: str
+    subject: str
+    expires_at: str
+    vo: str
+    attributes: list[str]
+
+
+class DelegationsReported(TypedDict):
+    """The status of each delegation by now."""
+
+    delegations: dict[str, str]
+
+
 REPLIES: dict[type[m.Request], Any] = {
     m.Submit: Submitted,
     m.Watch: Watched,
@@ -258,4 +317,10 @@ REPLIES: dict[type[m.Request], Any] = {
     m.PilotReport: PilotsReported,
     m.DrainPilots: PilotsDraining,
     m.SiteReport: SitesReported,
+    m.Validate: Validated,
+    m.SendOffers: Offered,
+    m.TakeOffer: OfferTaken,
+    m.Delegate: Delegated,
+    m.FetchDelegation: DelegationFetched,
+    m.DelegationReport: DelegationsReported,
 }

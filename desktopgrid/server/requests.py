@@ -29,6 +29,7 @@ from desktopgrid.model.rights import (
 )
 from desktopgrid.server import changes as c
 from desktopgrid.server import (
+    delegations,
     demand,
     explain,
     inserting,
@@ -83,8 +84,9 @@ def permitted(who: Who, request: m.Request) -> Entry:
         level = who.level.name.lower()
         raise AccessDenied(f"a user of level {level} may not {request.verb}")
     if not entry.scope & who.scope:
+        good = str(who.scope) or "all but that"
         raise AccessDenied(
-            f"your token is good for {who.scope} only; {request.verb} wants one for {entry.scope}"
+            f"your token is good for {good} only; {request.verb} wants one for {entry.scope}"
         )
     return entry
 
@@ -249,6 +251,12 @@ REQUESTS: dict[type[m.Request], Entry] = {
     m.PilotReport: Entry(may_provision, pilots.report),
     m.DrainPilots: Entry(may_provision, pilots.drain),
     m.SiteReport: Entry(may_provision, demand.report),
+    m.Validate: Entry(may_administer, inserting.validate),
+    m.SendOffers: Entry(may_provision, delegations.send_offers, Scope.BRIDGE),
+    m.TakeOffer: Entry(may_insert, delegations.take_offer, Scope.CREATE),
+    m.Delegate: Entry(may_insert, delegations.delegate, Scope.CREATE),
+    m.FetchDelegation: Entry(may_provision, delegations.fetch, Scope.BRIDGE),
+    m.DelegationReport: Entry(may_provision, delegations.report, Scope.BRIDGE),
 }
 
 READING = frozenset(
@@ -265,7 +273,7 @@ READING = frozenset(
 )
 PASSING = frozenset((m.SiteReport,))
 """The requests that change what is told, and nothing that is kept: the last one counts."""
-RECORDED = frozenset(REQUESTS) - READING - PASSING - {m.Submit}
+RECORDED = frozenset(REQUESTS) - READING - PASSING - {m.Submit, m.FetchDelegation}
 """The requests whose reply is recorded, so that asking again has no second effect. A submission is
 known by the names of its works.
 """

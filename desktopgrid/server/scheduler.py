@@ -21,15 +21,18 @@ from desktopgrid.model.lifecycle import WorkStatus
 from desktopgrid.model.objects import (
     ANY_PLATFORM,
     Application,
+    Delegation,
     Description,
     Host,
     Platform,
+    Site,
     Task,
     User,
     Work,
 )
 from desktopgrid.model.origins import places_of
 from desktopgrid.model.rights import Who, may_run
+from desktopgrid.server import siterules
 
 AHEAD = 0.1
 """Seconds of work that a host has waiting a core, so that a finished task is followed by the next
@@ -74,6 +77,7 @@ class Demand(NamedTuple):
     expected_host: str | None
     passed: tuple[str, ...] = ()
     """Places where they were, and are not sent back to."""
+    delegation: str | None = None
 
 
 def demand_of(description: Description, rights: int) -> Demand:
@@ -88,6 +92,7 @@ def demand_of(description: Description, rights: int) -> Demand:
         description.requirements,
         description.expected_host,
         places_of(description.origin) if description.origin else (),
+        description.delegation,
     )
 
 
@@ -193,6 +198,7 @@ class HostState:
         "_suspects",
         "cores_given",
         "credential",
+        "delegation",
         "failures",
         "free_disk_mib",
         "host",
@@ -207,11 +213,11 @@ class HostState:
         "memory_given",
         "pause",
         "paused_until",
+        "rules",
         "session",
         "site",
         "suspicions",
         "tasks",
-        "wants_certified",
         "who",
         "works_done",
     )
@@ -220,8 +226,10 @@ class HostState:
         self.host, self.who, self.session, self.lease_ends_at = host, who, session, lease_ends_at
         self.site = ""
         """Where it runs as a pilot; empty for a desktop's."""
-        self.wants_certified = False
-        """Whether its site lets it run works of certified users only."""
+        self.rules: Site | None = None
+        """What that site demands of the works that it gets."""
+        self.delegation: str | None = None
+        """The user's credential by which its pilot was submitted."""
         self.credential = ""
         """The token, or the stamp, by which its worker said hello."""
         self.tasks: dict[str, Task] = {}
@@ -324,8 +332,13 @@ class HostState:
 class Scheduler:
     """The waiting works and the hosts that could take them."""
 
-    def __init__(self, applications: Mapping[str, Application]) -> None:
+    def __init__(
+        self,
+        applications: Mapping[str, Application],
+        delegations: Mapping[str, Delegation] | None = None,
+    ) -> None:
         self.applications = applications
+        self.delegations = delegations if delegations is not None else {}
         self.hosts: dict[str, HostState] = {}
         self.shares: dict[str, Share] = {}
         self.verdicts: dict[tuple[str, str], bool] = {}
@@ -429,7 +442,21 @@ class Scheduler:
             return False
         if free > 0 and demand.memory_mib > facts.memory_mib - state.memory_given:
             return False
+        if not self._shows_enough(demand, state, now):
+            return False
         return self.matches(queue.owner, demand, state)
+
+    def _shows_enough(self, demand: Demand, state: HostState, now: datetime) -> bool:
+        """Whether the credentials that the host's site wants are good at this moment."""
+        own = self.delegations.get(state.delegation) if state.delegation is not None else None
+        if state.delegation is not None and not (own is not None and own.is_usable(now)):
+            return False
+        if state.rules is None:
+            return True
+        return siterules.holds(state.rules, self._delegation(demand), now)
+
+    def _delegation(self, demand: Demand) -> Delegation | None:
+        return self.delegations.get(demand.delegation) if demand.delegation is not None else None
 
     def matches(self, owner: User, demand: Demand, state: HostState) -> bool:
         """Whether the host could ever run such a work of ``owner``; an unasked requirement counts
@@ -448,13 +475,14 @@ class Scheduler:
         host, facts = state.host, state.host.facts
         if not may_run(state.who, owner.uid, owner.group, demand.rights):
             yield "its worker may not run works of this user with these access rights"
-        if state.wants_certified and not owner.is_certified:
-            yield "its site takes works of users with a certificate only"
+        application = self.applications.get(demand.application)
+        if state.rules is not None:
+            delegation = self._delegation(demand)
+            yield from siterules.obstacles(state.rules, owner, application, delegation)
         if demand.expected_host is not None and demand.expected_host != host.uid:
             yield "the work is pinned to another host"
         if back := demand.passed and _leads_to(host).intersection(demand.passed):
             yield f"the work came from {', '.join(sorted(back))}, where this host would send it"
-        application = self.applications.get(demand.application)
         if application is None or executable_for(application, host) is None:
             yield f"the application has no executable for {facts.cpu}/{facts.os}"
         if demand.cores > facts.cores:

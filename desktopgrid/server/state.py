@@ -19,11 +19,14 @@ from desktopgrid.model.accounting import Account
 from desktopgrid.model.errors import AlreadyThere, BadRequest, LimitExceeded, UnknownObject
 from desktopgrid.model.objects import (
     Application,
+    Bridge,
     Credential,
     Data,
+    Delegation,
     Description,
     Group,
     Host,
+    Offer,
     Pilot,
     Session,
     Site,
@@ -38,6 +41,7 @@ from desktopgrid.model.objects import (
 from desktopgrid.model.rights import Who
 from desktopgrid.server import changes as c
 from desktopgrid.server.holdings import Holdings
+from desktopgrid.server.proved import Shown
 from desktopgrid.server.scheduler import HostState, Scheduler, demand_of
 from desktopgrid.wire.messages import Message, Submit
 
@@ -61,6 +65,8 @@ class Policy:
     """Bytes from which contents go to the S3 store; 0: there is none."""
     schemes: tuple[str, ...] = ()
     """What workers fetch beyond the schemes that every grid knows."""
+    longest_delegation: timedelta = timedelta(days=7)
+    """How long a credential may last that a bridge is given."""
 
     @property
     def lease(self) -> timedelta:
@@ -98,6 +104,8 @@ class Outcome:
     """What the database was asked before the decision: works that are over, each with its owner."""
     submitted: Submitted | None = None
     """The same of a submission whose name is there already."""
+    shown: Shown | None = None
+    """What a chain shows that somebody delegates, looked at before the decision."""
 
     def push(self, session: str | None, message: Message) -> None:
         """Say ``message`` in ``session`` once the changes are durable; nobody there: nothing."""
@@ -128,6 +136,10 @@ class Grid:
         self.datas: dict[str, Data] = {}
         self.holdings = Holdings()
         self.bags: dict[str, Session | Group] = {}
+        self.bridges: dict[str, Bridge] = {}
+        """by their users"""
+        self.offers: dict[str, Offer] = {}
+        self.delegations: dict[str, Delegation] = {}
         self.pilots: dict[str, Pilot] = {}
         self.decisions: dict[tuple[str, str], Decision] = {}
         """(site, user) -> what the user's factory has decided about it."""
@@ -143,7 +155,7 @@ class Grid:
         """
         self.awaiting: dict[str, set[str]] = {}
         """data -> works in DATAREQUEST that wait for it."""
-        self.scheduler = Scheduler(self.applications)
+        self.scheduler = Scheduler(self.applications, self.delegations)
         self.next_number = 1
         self.next_epoch = first_epoch(incarnation)
         self.counts = {"submitted": 0, "completed": 0, "failed": 0, "aborted": 0, "lost": 0}
@@ -173,6 +185,8 @@ class Grid:
             self.credentials,
             self.known_hosts,
             self.pilots,
+            self.offers,
+            self.delegations,
         ):
             if uid in table:
                 raise AlreadyThere(f"there is an object {uid} already")

@@ -77,6 +77,7 @@ def submit(
     _check_origin(grid, who, asked, description)
     missing = _check_datas(grid, who, description, application.rights)
     _check_bags(grid, who, description)
+    vo = _vo(grid, who, description, now)
     if len(grid.works) + len(names) > grid.policy.max_open_works:
         raise LimitExceeded(
             f"{len(grid.works)} works are open; the server takes {grid.policy.max_open_works}"
@@ -98,6 +99,8 @@ def submit(
                 application.rights,
                 now.timestamp(),
                 description.origin or None,
+                description.delegation,
+                vo,
             )
         )
     else:
@@ -312,6 +315,23 @@ def _check_bags(grid: Grid, who: Who, description: Description) -> None:
         bag = grid.find(kind, uid)
         if not grants(who, WRITE, bag.owner, grid.owner_group(bag.owner), bag.rights):
             raise UnknownObject.named(kind, uid)
+
+
+def _vo(grid: Grid, who: Who, description: Description, now: datetime) -> str:
+    """The VO of the works, which their credential shows; raises where that is not the caller's, or
+    not good any more.
+    """
+    if description.delegation is None:
+        return ""
+    found = grid.delegations.get(description.delegation)
+    if found is None or found.owner != who.user:
+        raise UnknownObject.named("delegation", description.delegation)
+    if not found.is_usable(now):
+        raise BadRequest(
+            f"delegation {found.uid} is not usable ({found.status.value}, until"
+            f" {found.expires_at:%Y-%m-%d %H:%M}); renew it: xw delegate --renew {found.uid}"
+        )
+    return found.vo
 
 
 RUNS_ON = {

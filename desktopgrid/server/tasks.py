@@ -101,7 +101,18 @@ def assignment(grid: Grid, work: Work, task: Task, host: Host) -> m.Assign:
         wall_time=description.wall_time,
         for_user=grid.users[work.submission.owner].login,
         origin=description.origin,
+        subject=subject_of(grid, work),
     )
+
+
+def subject_of(grid: Grid, work: Work) -> str:
+    """The name in certificates of the user who is behind ``work``: that of the credential which it
+    carries, else the first by which he is known here; empty if there is none.
+    """
+    delegation = grid.delegations.get(work.submission.description.delegation or "")
+    if delegation is not None and delegation.subject:
+        return delegation.subject
+    return grid.users[work.submission.owner].certified_name
 
 
 def _file(name: str, data: Data) -> m.File:

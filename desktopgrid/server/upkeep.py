@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from desktopgrid.model.lifecycle import FINAL_PILOTS, PilotEvent, TaskEvent, TaskStatus, WorkEvent
+from desktopgrid.server import delegations
 from desktopgrid.server.hosts import end_pilot, host_left, lose_hosts
 from desktopgrid.server.scheduler import HostState
 from desktopgrid.server.state import Grid, Outcome
@@ -31,6 +32,7 @@ def look_after(grid: Grid, now: datetime, out: Outcome) -> None:
     """One round of all duties."""
     lose_silent_hosts(grid, now, out)
     end_expired_tokens(grid, now, out)
+    delegations.expire(grid, now, out)
     end_overdue_tasks(grid, now, out)
     end_overdue_pilots(grid, now, out)
     forget_ended_pilots(grid, now)

@@ -17,8 +17,9 @@ from desktopgrid.model.errors import (
     UnknownObject,
 )
 from desktopgrid.model.objects import Credential, User, UserGroup
-from desktopgrid.model.rights import Scope, UserLevel, Who, may_administer
+from desktopgrid.model.rights import EVERYTHING, Scope, UserLevel, Who, may_administer
 from desktopgrid.server import changes as c
+from desktopgrid.server import delegations
 from desktopgrid.server.hosts import lose_hosts
 from desktopgrid.server.state import Grid, Outcome, check_name, clean, timestamp
 from desktopgrid.server.tasks import offer
@@ -122,9 +123,13 @@ def _unknown_by(grid: Grid, user: User, names: Iterable[str], now: datetime, out
     for subject in gone:
         if subject not in user.subjects:
             raise UnknownObject(f"user {user.login!r} is not known by {subject!r}")
+    reason = "its user is not known by that name any more"
     for token in list(grid.credentials.values()):
         if token.user == user.uid and token.subject in gone and not token.is_revoked:
-            revoke_token(grid, token, "its user is not known by that name any more", now, out)
+            revoke_token(grid, token, reason, now, out)
+    delegations.revoke_all(
+        grid, lambda each: each.owner == user.uid and each.subject in gone, reason, now, out
+    )
     out.changes.extend(c.SubjectSaved(subject, None) for subject in sorted(gone))
     return replace(user, subjects=tuple(s for s in user.subjects if s not in gone))
 
@@ -189,6 +194,11 @@ def send_token(
         scope = Scope.of(asked.scope)
     except ValueError as error:
         raise BadRequest(str(error)) from None
+    allowed = who.scope & EVERYTHING
+    if Scope.BRIDGE in scope:
+        if not may_administer(who) or Scope.MANAGE not in who.scope:
+            raise AccessDenied("only a super user makes a token that is good for being a bridge")
+        allowed |= Scope.BRIDGE
     expires_at = now + timedelta(seconds=asked.lifetime) if asked.lifetime else None
     token = Credential(
         asked.uid,
@@ -198,7 +208,7 @@ def send_token(
         now,
         expires_at,
         label=clean(asked.label, LONGEST_LABEL),
-        scope=scope & who.scope,
+        scope=scope & allowed,
     )
     save_credential(grid, _as_proved(token, grid.credentials.get(who.credential)), out)
     return {"uid": asked.uid}

@@ -24,8 +24,11 @@ from desktopgrid.wire.requests import (
     Cancel,
     ChangeUser,
     Chmod,
+    Delegate,
+    DelegationReport,
     Demand,
     DrainPilots,
+    FetchDelegation,
     GetResults,
     ListObjects,
     PilotReport,
@@ -36,13 +39,16 @@ from desktopgrid.wire.requests import (
     SendApplication,
     SendData,
     SendGroup,
+    SendOffers,
     SendToken,
     SendUser,
     SiteReport,
     Stats,
     Submit,
     SubmitPilots,
+    TakeOffer,
     UsageRecords,
+    Validate,
     Watch,
     Why,
 )
@@ -63,12 +69,15 @@ __all__ = [
     "Challenge",
     "ChangeUser",
     "Chmod",
+    "Delegate",
+    "DelegationReport",
     "Demand",
     "Drain",
     "DrainPilots",
     "Draining",
     "Ended",
     "Failure",
+    "FetchDelegation",
     "File",
     "Finished",
     "GetResults",
@@ -89,6 +98,7 @@ __all__ = [
     "SendApplication",
     "SendData",
     "SendGroup",
+    "SendOffers",
     "SendToken",
     "SendUser",
     "SiteReport",
@@ -97,7 +107,9 @@ __all__ = [
     "Stored",
     "Submit",
     "SubmitPilots",
+    "TakeOffer",
     "UsageRecords",
+    "Validate",
     "Watch",
     "Welcome",
     "Why",
@@ -309,8 +321,9 @@ class Assign(Message):
 
     ``executable`` is the program; ``env`` zips are unpacked in the task's directory; ``inputs`` lie
     there under their names. ``wall_time`` in seconds, ``memory_mib`` and ``disk_mib`` are limits
-    where they are not 0. ``for_user`` is the work's owner, for the log; ``origin`` where the work
-    comes from.
+    where they are not 0. ``for_user`` is the work's owner, and ``subject`` his name in
+    certificates, for the log: who is to be asked, and stopped; ``origin`` where the work comes
+    from.
     """
 
     verb = "assign"
@@ -331,6 +344,7 @@ class Assign(Message):
     wall_time: int = 0
     for_user: str = ""
     origin: str = ""
+    subject: str = ""
 
 
 @dataclass(frozen=True)

@@ -270,8 +270,9 @@ class SubmitPilots(Request):
     """Record pilots for a site within its caps, all or none. ``pilots``: stamp -> hex SHA-256 of an
     enrolment secret made by the caller.
 
-    ``queue_limit`` and ``wall_time`` in seconds bound how long the secret is good for. Reply:
-    {"site": {...}, "stamps": [...]}.
+    ``queue_limit`` and ``wall_time`` in seconds bound how long the secret is good for. With a
+    ``delegation``, which its bridge submits them by, they run its user's works and no others.
+    Reply: {"site": {...}, "stamps": [...]}.
     """
 
     verb = "submitpilots"
@@ -279,6 +280,7 @@ class SubmitPilots(Request):
     pilots: dict[str, str]
     queue_limit: int = 86_400
     wall_time: int = 86_400
+    delegation: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -309,3 +311,79 @@ class SiteReport(Request):
 
     verb = "sitereport"
     sites: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Validate(Request):
+    """An administrator says that the executables of ``application`` (UID or name), as they are now,
+    may run on service grids; or with ``is_valid`` false, that they may not. Reply: {"uid", "name",
+    "validated"}.
+    """
+
+    verb = "validate"
+    application: str
+    is_valid: bool = True
+
+
+@dataclass(frozen=True)
+class SendOffers(Request):
+    """A bridge says by which keys it is known (base64 of 32 bytes each), and offers keys that users
+    may sign for: name -> {"request": PKCS #10 in PEM, "signature": by the signing key, in base64}.
+
+    With other keys than before its earlier offers are void. Reply: {"bridge", "open": the names of
+    those that nobody has taken}.
+    """
+
+    verb = "sendoffers"
+    signing_key: str
+    sealing_key: str
+    offers: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TakeOffer(Request):
+    """Have a key of the bridge ``bridge`` (UID or login) to sign for; nobody else gets this one.
+    Reply: {"offer", "bridge", "request", "signature"}.
+    """
+
+    verb = "takeoffer"
+    bridge: str
+
+
+@dataclass(frozen=True)
+class Delegate(Request):
+    """Give a bridge a credential of the caller's, or with the ``uid`` of an earlier one renew it.
+
+    ``kind`` is ``proxy``: ``content`` is the proxy that was signed for ``offer``, and its chain, in
+    PEM; or ``token``: what was sealed to the bridge, in base64, good for ``lifetime`` seconds.
+    Reply: {"uid", "status", "subject", "expires_at", "vo", "attributes", "notes"}.
+    """
+
+    verb = "delegate"
+    uid: str
+    bridge: str
+    content: str
+    kind: str = "proxy"
+    offer: str = ""
+    lifetime: int = 0
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class FetchDelegation(Request):
+    """A bridge fetches what it was given. Reply: {"uid", "kind", "content", "generation", "offer",
+    "user", "subject", "expires_at", "vo", "attributes"}.
+    """
+
+    verb = "fetchdelegation"
+    uid: str
+
+
+@dataclass(frozen=True)
+class DelegationReport(Request):
+    """What became of delegations at their bridge: uid -> {"status": ``Active`` or ``Refused``,
+    "generation": which was meant, "reason"}. Reply: {"delegations": status now}.
+    """
+
+    verb = "delegationreport"
+    delegations: dict[str, dict[str, str]]

@@ -5,6 +5,7 @@ One such row would fail the commit in which it is, and the server would have to 
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,6 +26,7 @@ VALUES: tuple[Any, ...] = (
     *({}, {"": ""}, {"a": {"b": ["c"]}}, {"x": "0" * 64}),
 )
 
+KEY = base64.b64encode(b"k" * 32).decode()
 NOWHERE = {"expected_host": "nowhere"}
 """No host runs what is said there."""
 
@@ -52,6 +54,12 @@ REQUESTS: dict[str, Callable[[], dict[str, Any]]] = {
     "pilotreport": lambda: {"pilots": {}},
     "drainpilots": lambda: {"stamps": ["s"]},
     "sitereport": lambda: {"sites": {"local": ["s"]}},
+    "validate": lambda: {"application": "square"},
+    "sendoffers": lambda: {"signing_key": KEY, "sealing_key": KEY},
+    "takeoffer": lambda: {"bridge": "admin"},
+    "delegate": lambda: {"uid": new_uid(), "bridge": "admin", "content": "", "kind": "token"},
+    "fetchdelegation": lambda: {"uid": "u"},
+    "delegationreport": lambda: {"delegations": {}},
 }
 
 

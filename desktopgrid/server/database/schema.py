@@ -9,6 +9,7 @@ Foreign keys stand on every table but ``replies``, whose session is the connecti
 and but for ``works.task``, ``works.host``, ``hosts.pilot``, ``tasks.account`` and
 ``pilots.account``: the first would close a circle, the second says no more than ``tasks.host``
 does, a pilot may be newer than the row of its host, and of accounts ``usages`` are proof.
+Columns that came later to large tables have none either: SQLite would have to copy the table.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ from desktopgrid.model.lifecycle import (
     FINAL_PILOTS,
     FINAL_TASKS,
     FINAL_WORKS,
+    USABLE_DELEGATIONS,
+    DelegationStatus,
     PilotStatus,
     TaskStatus,
     WorkStatus,
@@ -190,6 +193,61 @@ credentials = Table(
     _check("verifier <> ''", "credentials_have_a_verifier"),
 )
 
+bridges = Table(
+    "bridges",
+    metadata,
+    _uid("user", ForeignKey("users.uid"), primary_key=True),
+    Column("signing_key", String(64), nullable=False),
+    Column("sealing_key", String(64), nullable=False),
+    _time("saved_at"),
+    _check("signing_key <> '' AND sealing_key <> ''", "bridges_have_keys"),
+)
+
+offers = Table(
+    "offers",
+    metadata,
+    _number(),
+    _uid("uid", unique=True),
+    _uid("bridge", ForeignKey("bridges.user"), index=True),
+    Column("request", Text, nullable=False),
+    Column("signature", String(128), nullable=False),
+    _time("created_at"),
+    _uid("taken_by", ForeignKey("users.uid"), index=True, nullable=True),
+    _time("taken_at", nullable=True),
+    _check("(taken_by IS NULL) = (taken_at IS NULL)", "taken_offers_have_a_time"),
+)
+
+delegations = Table(
+    "delegations",
+    metadata,
+    _number(),
+    _uid("uid", unique=True),
+    _uid("owner", ForeignKey("users.uid"), index=True),
+    _uid("bridge", ForeignKey("bridges.user"), index=True),
+    Column("kind", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
+    _time("created_at"),
+    _time("expires_at"),
+    _count("generation"),
+    Column("content", LongText, nullable=False),
+    _uid("offer"),
+    Column("subject", String(SUBJECT_LENGTH), nullable=False),
+    Column("made_from", String(64), nullable=False),
+    Column("serials", Text, nullable=False),
+    Column("vo", String(NAME_LENGTH), nullable=False),
+    Column("attributes", Text, nullable=False),
+    _time("attributes_end_at", nullable=True),
+    Column("label", String(NAME_LENGTH), nullable=False),
+    Column("reason", Text, nullable=False),
+    _check("kind IN ('proxy', 'token')", "delegations_are_proxies_or_tokens"),
+    _check(f"status IN ({words(DelegationStatus)})", "delegations_have_a_status"),
+    _check(
+        f"(status IN ({words(USABLE_DELEGATIONS)})) = (content <> '')",
+        "delegations_that_are_over_are_empty",
+    ),
+    _check("generation > 0", "delegations_have_a_generation"),
+)
+
 datas = Table(
     "datas",
     metadata,
@@ -220,6 +278,8 @@ applications = Table(
     _uid("owner", ForeignKey("users.uid")),
     _rights(),
     _flag("is_deleted"),
+    _uid("validated_by", nullable=True),
+    _time("validated_at", nullable=True),
     _check("name <> ''", "applications_have_a_name"),
     _check("rights BETWEEN 0 AND 511", "applications_have_rights"),
 )
@@ -288,6 +348,7 @@ pilots = Table(
     _count("cores"),
     Column("busy", Double, nullable=False, server_default=text("0")),
     Column("account", Long, nullable=True),
+    _uid("delegation", nullable=True),
     _check(f"status IN ({words(PilotStatus)})", "pilots_have_a_status"),
     _check(
         f"(status IN ({words(FINAL_PILOTS)})) = (ended_at IS NOT NULL)",
@@ -321,6 +382,8 @@ submissions = Table(
     _time("submitted_at"),
     # Where it comes from, if it was a job elsewhere (model/origins.py).
     Column("origin", String(NAME_LENGTH), nullable=True),
+    _uid("delegation", nullable=True),
+    _word("vo", NAME_LENGTH),
     _check("rights BETWEEN 0 AND 511", "submissions_have_rights"),
     Index("submissions_have_unique_origins", "origin", "owner", unique=True),
     Index("submissions_label", "label", mysql_length=NAME_LENGTH, mariadb_length=NAME_LENGTH),

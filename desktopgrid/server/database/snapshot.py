@@ -12,14 +12,17 @@ import msgspec
 from sqlalchemy import Connection, Row, func, or_, select
 
 from desktopgrid.model.accounting import Account
-from desktopgrid.model.lifecycle import PilotStatus
+from desktopgrid.model.lifecycle import DelegationStatus, PilotStatus
 from desktopgrid.model.objects import (
     Application,
+    Bridge,
     Credential,
     Data,
+    Delegation,
     Facts,
     Group,
     Host,
+    Offer,
     Pilot,
     Platform,
     Session,
@@ -36,10 +39,13 @@ from desktopgrid.server.database.schema import (
     accounts,
     applications,
     bags,
+    bridges,
     credentials,
     datas,
+    delegations,
     executables,
     hosts,
+    offers,
     pilots,
     replies,
     subjects,
@@ -77,6 +83,9 @@ class Snapshot:
     users: list[User] = field(default_factory=list)
     user_groups: list[UserGroup] = field(default_factory=list)
     credentials: list[Credential] = field(default_factory=list)
+    bridges: list[Bridge] = field(default_factory=list)
+    offers: list[Offer] = field(default_factory=list)
+    delegations: list[Delegation] = field(default_factory=list)
     datas: list[Data] = field(default_factory=list)
     applications: list[Application] = field(default_factory=list)
     bags: list[Session | Group] = field(default_factory=list)
@@ -102,6 +111,14 @@ def load(connection: Connection, shard: Shard) -> Snapshot:
             for row in connection.execute(select(usergroups))
         ],
         credentials=_credentials(connection),
+        bridges=[
+            Bridge(row.user, row.signing_key, row.sealing_key, _at(row.saved_at))
+            for row in connection.execute(select(bridges))
+        ],
+        offers=[
+            _offer(row) for row in connection.execute(select(offers).order_by(offers.c.number))
+        ],
+        delegations=[_delegation(row) for row in connection.execute(select(delegations))],
         datas=_datas(connection),
         applications=_applications(connection),
         bags=[_bag(row) for row in connection.execute(select(bags))],
@@ -163,6 +180,42 @@ def _credentials(connection: Connection) -> list[Credential]:
     ]
 
 
+def _offer(row: Row[Any]) -> Offer:
+    return Offer(
+        row.uid,
+        row.bridge,
+        row.request,
+        row.signature,
+        _at(row.created_at),
+        row.taken_by,
+        _time(row.taken_at),
+    )
+
+
+def _delegation(row: Row[Any]) -> Delegation:
+    """Also one that is over: its name is not given again, and works may carry it."""
+    return Delegation(
+        row.uid,
+        row.owner,
+        row.bridge,
+        row.kind,
+        DelegationStatus(row.status),
+        _at(row.created_at),
+        _at(row.expires_at),
+        row.generation,
+        row.content,
+        row.offer,
+        row.subject,
+        row.made_from,
+        tuple(row.serials.splitlines()),
+        row.vo,
+        tuple(row.attributes.splitlines()),
+        _time(row.attributes_end_at),
+        row.label,
+        row.reason,
+    )
+
+
 def _datas(connection: Connection) -> list[Data]:
     """All of them: the name of one that was removed is not given again."""
     columns = [datas.c[name] for name in Data.__dataclass_fields__]
@@ -177,7 +230,14 @@ def _applications(connection: Connection) -> list[Application]:
         programs.setdefault(row.application, {})[Platform(row.cpu, row.os)] = row.data
     return [
         Application(
-            row.uid, row.name, row.owner, row.rights, programs.get(row.uid, {}), row.is_deleted
+            row.uid,
+            row.name,
+            row.owner,
+            row.rights,
+            programs.get(row.uid, {}),
+            row.is_deleted,
+            row.validated_by,
+            _time(row.validated_at),
         )
         for row in connection.execute(select(applications).order_by(applications.c.number))
     ]
@@ -229,6 +289,7 @@ def _pilots(connection: Connection, shard: int) -> list[Pilot]:
             _time(row.started_at),
             row.cores,
             row.account,
+            row.delegation,
         )
         for row in connection.execute(wanted.order_by(pilots.c.number))
     ]

@@ -18,11 +18,12 @@ from typing import Any, TypeVar
 
 from desktopgrid.credentials.subjects import certificates_in
 from desktopgrid.model.errors import BadRequest, NotAuthenticated, Unavailable
-from desktopgrid.server.certificates import Trust, is_signed, public_key, verify
+from desktopgrid.server import delegations
+from desktopgrid.server.certificates import Trust, is_signed, public_key, shown, verify
 from desktopgrid.server.config import IssuerSection
 from desktopgrid.server.issuers import Claims, Issuer, issuer_of
 from desktopgrid.server.listeners.clock import utc_now
-from desktopgrid.server.proved import Proved
+from desktopgrid.server.proved import Proved, Shown
 from desktopgrid.server.state import Grid, Outcome
 from desktopgrid.server.throttle import Throttle
 from desktopgrid.server.trusted import TrustedDirectory
@@ -98,6 +99,14 @@ class Identities:
         message = certificate_message(nonce, self._server, chain)
         return await self._in_thread(_prove, trusted, chain, signed, message)
 
+    async def delegated(self, chain: str) -> Shown | None:
+        """What ``chain`` (PEM) shows that a user signed for a bridge; None where no certificate is
+        looked at. Raises NotAuthenticated with the reason, or BadRequest.
+        """
+        if self._directory is None:
+            return None
+        return await self._in_thread(_show, self._directory, chain)
+
     async def by_token(self, token: str, address: str) -> tuple[str, Claims]:
         """The issuer of ``token``, by the name that it has here, and what the token proves; raises
         NotAuthenticated with the reason, Throttled, or Unavailable where the issuer does not
@@ -145,10 +154,19 @@ def _prove(trusted: TrustedDirectory, chain: str, signed: bytes, message: bytes)
     return verify(certificates, trusted.read(), utc_now())
 
 
+def _show(trusted: TrustedDirectory, chain: str) -> Shown:
+    return shown(certificates_in(chain), trusted.read(), utc_now())
+
+
 def take_back(trust: Trust, grid: Grid, out: Outcome) -> None:
-    """Tokens that were given for certificates which are revoked by now end."""
+    """What was given for certificates which are revoked by now ends: tokens, and delegations with
+    the pilots that were submitted by them.
+    """
+    reason = "its certificate was revoked"
+    delegations.revoke_all(
+        grid, lambda each: not trust.revoked.isdisjoint(each.serials), reason, utc_now(), out
+    )
     for token in list(grid.credentials.values()):
         if not token.is_revoked and not trust.revoked.isdisjoint(token.serials):
-            reason = "its certificate was revoked"
             revoke_token(grid, token, reason, utc_now(), out)
             out.notes.append(f"Revoked token {token.uid} of {token.subject}: {reason}")

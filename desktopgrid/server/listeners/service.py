@@ -39,6 +39,7 @@ from desktopgrid.server.database.lookup import Lookup
 from desktopgrid.server.journal import Journal
 from desktopgrid.server.listeners.clock import utc_now
 from desktopgrid.server.listeners.datagrams import DatagramDoor
+from desktopgrid.server.listeners.identities import Identities
 from desktopgrid.server.listeners.judging import Judge
 from desktopgrid.server.listeners.passwords import Passwords
 from desktopgrid.server.listeners.probe import Probe
@@ -84,6 +85,8 @@ class Service:
         self._readers = ThreadPoolExecutor(4, "reader")
         self.files = ThreadPoolExecutor(8, "files")
         self.passwords = Passwords(watcher)
+        self.identities: Identities | None = None
+        """Who looks at certificates, once that is open."""
         self._judge = Judge(self)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._writer: Connection | None = None
@@ -398,10 +401,7 @@ class Service:
     ) -> dict[str, Any] | Reading:
         requests.permitted(core.present(credential, utc_now()), request)
         ready = await self._prepare(request)
-        out = Outcome(ended=await self._ended_works(core, ready))
-        if isinstance(ready, m.Submit):
-            owners = await self._owners(core, [(0, ready)])
-            out.submitted = await self._submitted(core, ready, owners)
+        out = await self._learnt(core, ready, await self._owners(core, [(0, ready)]))
         if core is not self.core:
             raise Unavailable("the server loaded its database again; ask once more")
         # Who asks may have been revoked, or changed, in the meantime.
@@ -460,15 +460,22 @@ class Service:
                 if isinstance(message, m.Request):
                     requests.permitted(peer.who, message)
                 message = await self._prepare(message)
-            out = Outcome(ended=await self._ended_works(core, message))
-            if isinstance(message, m.Submit):
-                out.submitted = await self._submitted(core, message, owners)
+            out = await self._learnt(core, message, owners)
             asked = core.client_said(peer, sequence, message, utc_now(), out)
             if asked is not None:
                 await self.until_durable()
                 core.reply(peer, sequence, message, await self.ask(asked))
         except GridError as error:
             core.refuse(peer, sequence, message, error)
+
+    async def _learnt(self, core: Core, message: m.Message, owners: dict[str, str]) -> Outcome:
+        """An outcome with what had to be found out before ``message`` is decided on."""
+        out = Outcome(ended=await self._ended_works(core, message))
+        if isinstance(message, m.Submit):
+            out.submitted = await self._submitted(core, message, owners)
+        elif isinstance(message, m.Delegate) and message.kind == "proxy" and self.identities:
+            out.shown = await self.identities.delegated(message.content)
+        return out
 
     async def _ended_works(self, core: Core, message: m.Message) -> dict[str, str]:
         """The works that a removal speaks of and that are over, each with its owner."""

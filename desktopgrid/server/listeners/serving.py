@@ -105,6 +105,7 @@ def policy_of(home: Home) -> Policy:
         quota_mib=limits.quota_mib,
         direct_from=home.config.store.from_mib << 20 if home.config.store.endpoint else 0,
         schemes=home.config.datas.schemes,
+        longest_delegation=home.config.identity.longest_delegation,
     )
 
 
@@ -149,6 +150,7 @@ async def _serve(home: Home, on_ready: Callable[[str], None], opened: socket.soc
             home.config.identity.certificates,
             home.config.issuers,
         )
+        service.identities = identities
         service.spawn(identities.watch(service.change))
         service.spawn(forget_history(service, home.config.limits.history_kept))
         app = build(service, store, objects, home.config.watching, identities)

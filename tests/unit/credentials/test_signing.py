@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from desktopgrid.credentials.pkcs10 import key_of
 from desktopgrid.credentials.proof import Proof
 from desktopgrid.credentials.proxies import Policy, ProxyInfo, proxy_info, written
-from desktopgrid.credentials.signing import key_of, sign
+from desktopgrid.credentials.signing import sign
 from desktopgrid.credentials.subjects import certificates_in
 from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.rights import EVERYTHING, Scope

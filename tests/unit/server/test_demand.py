@@ -109,7 +109,9 @@ def test_a_demand_tells_who_is_certified_and_what_it_runs_on(grid: GridUnderTest
     grid.submit(1, application="linux")
     (wanted,) = told(grid).demands
     assert wanted.is_certified
-    assert wanted.is_validated
+    assert not wanted.is_validated
+    grid.ask(m.Validate("linux"), "admin")
+    assert told(grid).demands[0].is_validated
     assert wanted.platforms == ("x86_64/linux",)
 
 
