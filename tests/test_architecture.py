@@ -118,6 +118,7 @@ SEAMS = {
     "classad2": "condor",
     "htcondor2": "condor",
     "htcondor": "condor",
+    "paramiko": "pilot.ce.ssh",
     "asyncio": "desktopgrid.server.listeners",
     "aiohttp": "desktopgrid.server.listeners",
     "uvloop": "desktopgrid.server.listeners",

@@ -164,6 +164,7 @@ def _check_inputs(names: Sequence[str]) -> None:
         if names.count(name) > 1:
             raise BadRequest(f"two files of a job are called {name!r}")
         _check_part(name, name)
+        _check_first(name)
 
 
 def check_outputs(names: Sequence[str]) -> None:
@@ -171,6 +172,7 @@ def check_outputs(names: Sequence[str]) -> None:
     for name in names:
         for part in name.split("/"):
             _check_part(part, name)
+        _check_first(name.split("/")[0])
         if name in (STDOUT, STDERR):
             raise BadRequest(f"no output may be called {name}: a job's own {name} comes home so")
         for other in names:
@@ -178,6 +180,11 @@ def check_outputs(names: Sequence[str]) -> None:
                 raise BadRequest(f"outputs {name!r} and {other!r} cannot both be files")
     if len(set(names)) < len(names):
         raise BadRequest("two outputs of a job have the same name")
+
+
+def _check_first(name: str) -> None:
+    if name.startswith(".") or name in ("out", "err"):
+        raise BadRequest(f"no file of a job may be called {name}: out, err and .* are its door's")
 
 
 def _check_part(part: str, name: str) -> None:

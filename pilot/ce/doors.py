@@ -9,14 +9,22 @@ from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.sites import (
     SITE_OF_KIND,
     ArcSite,
+    BatchSite,
     CondorSite,
     FakeSite,
     LocalSite,
+    PbsSite,
     SiteConfig,
+    SlurmSite,
+    login_of,
 )
 from pilot.ce.base import ComputingElement, Credential, CredentialKind, JobDescription
+from pilot.ce.batch import BatchCE, BatchSystem
 from pilot.ce.fake import FakeCE
 from pilot.ce.local import LocalCE
+from pilot.ce.pbs import Pbs
+from pilot.ce.shell import LocalShell, Shell
+from pilot.ce.slurm import Slurm
 
 
 def build_computing_element(
@@ -112,6 +120,38 @@ def _local(site: LocalSite, directory: Path, credential: Credential | None) -> C
     return LocalCE(directory / site.name, name=f"site {site.name}")
 
 
+def _slurm(site: SlurmSite, directory: Path, credential: Credential | None) -> ComputingElement:
+    return _batch(site, Slurm(site.partition, site.account, site.qos, site.options), credential)
+
+
+def _pbs(site: PbsSite, directory: Path, credential: Credential | None) -> ComputingElement:
+    return _batch(site, Pbs(site.dialect, site.queue, site.account, site.options), credential)
+
+
+def _batch(site: BatchSite, system: BatchSystem, credential: Credential | None) -> ComputingElement:
+    if credential is not None:
+        raise _unusable(site, credential, "its jobs are those of one account, the site's")
+    return BatchCE(
+        system,
+        _shell(site),
+        site.directory,
+        site.answer_within,
+        site.bin_directory,
+        name=f"site {site.name}",
+    )
+
+
+def _shell(site: BatchSite) -> Shell:
+    if not site.ssh:
+        return LocalShell()
+    try:
+        # Only who has such a site needs paramiko.
+        from pilot.ce.ssh import SshShell
+    except ImportError as absent:
+        raise BadRequest(f"site {site.name} needs paramiko (extra [condor]): {absent}") from absent
+    return SshShell(login_of(site.ssh), site.ssh_key, site.known_hosts, site.answer_within)
+
+
 def _fake(site: FakeSite, directory: Path, credential: Credential | None) -> ComputingElement:
     return FakeCE(credential=credential)
 
@@ -124,5 +164,7 @@ _DOORS: Mapping[type[SiteConfig], Callable[[Any, Path, Credential | None], Compu
     ArcSite: _arc,
     CondorSite: _condor,
     LocalSite: _local,
+    SlurmSite: _slurm,
+    PbsSite: _pbs,
     FakeSite: _fake,
 }

@@ -29,10 +29,15 @@ from pilot.ce.base import (
     Reference,
     SubmissionRefused,
 )
+from pilot.ce.batch import BatchCE
 from pilot.ce.condor import KEPT, CondorCE
 from pilot.ce.fake import FakeCE
 from pilot.ce.fake_arex import FakeArex
 from pilot.ce.local import LocalCE
+from pilot.ce.pbs import Pbs
+from pilot.ce.shell import LocalShell
+from pilot.ce.slurm import Slurm
+from tests import batch_system
 from tests.arex import a_door
 from tests.grid_site import Grid
 
@@ -145,6 +150,14 @@ def a_door_to_a_fake_schedd() -> tuple[ComputingElement, Callable[[], None]]:
     return CondorCE(FakeSchedd(slots=4, behaviour=behaviour)), lambda: None
 
 
+def a_door_to_commands(directory: Path, kind: str) -> BatchCE:
+    batch_system.install(directory / "bin", directory / "state")
+    (directory / "home").mkdir()
+    system = Slurm() if kind == "slurm" else Pbs()
+    shell = LocalShell(directory / "home")
+    return BatchCE(system, shell, "pilots' jobs", bin_directory=str(directory / "bin"))
+
+
 def wait_a_little() -> None:
     time.sleep(0.1)
 
@@ -168,7 +181,8 @@ def fake_arex(grid: Grid, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield arex
 
 
-REAL = ["local", "arc, fake", "condor", "condor, newest release"]
+COMMANDS = ["slurm, fake commands", "pbs, fake commands"]
+REAL = ["local", *COMMANDS, "arc, fake", "condor", "condor, newest release"]
 """Doors behind which programs really run."""
 
 
@@ -192,6 +206,10 @@ def a_real_world(request: pytest.FixtureRequest, directory: Path, kind: str) -> 
     if kind == "arc, fake":
         arex = request.getfixturevalue("fake_arex")
         return World(a_door(arex, request.getfixturevalue("grid")), wait_a_little, directory)
+    if kind in COMMANDS:
+        return World(
+            a_door_to_commands(directory, kind[: kind.index(",")]), wait_a_little, directory
+        )
     fixture = "condor_pool" if kind == "condor" else "newest_condor_pool"
     return World(CondorCE(schedd_of(request.getfixturevalue(fixture))), wait_a_little, directory)
 
@@ -306,6 +324,10 @@ def test_another_process_can_ask_and_take_back(
     elif isinstance(world.ce, ArcCE):
         arex = world.ce._arex
         world.ce = ArcCE(Arex(arex.url, arex.https.credential, arex.https.authorities))
+    elif isinstance(world.ce, BatchCE):
+        world.ce = BatchCE(
+            world.ce.system, world.ce.shell, "pilots' jobs", bin_directory=world.ce._bin
+        )
     assert world.eventually(reference, PilotStatus.RUNNING)
     world.ce.remove([reference])
     assert world.eventually(reference, PilotStatus.DELETED)
@@ -411,6 +433,8 @@ def test_outputs_come_home_from_under_the_site_s_python_too(
         (("a\nb",), "cannot be the name"),
         (("x" * 256,), "cannot be the name"),
         (("stdout",), "comes home so"),
+        ((".exit",), "are its door's"),
+        (("out",), "are its door's"),
         (("a", "a"), "same name"),
         (("a", "a/b"), "cannot both be files"),
     ],

@@ -9,11 +9,14 @@ import pytest
 from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.sites import (
     ArcSite,
+    BatchSite,
     CondorSite,
     FakeSite,
     GramSite,
     LocalSite,
+    PbsSite,
     SiteConfig,
+    SlurmSite,
     read_sites,
 )
 from pilot.ce.arc import ArcCE
@@ -35,6 +38,16 @@ def test_a_condor_site_is_a_schedd_that_nobody_has_asked_yet(tmp_path: Path) -> 
     ce = build_computing_element(site, tmp_path)
     assert isinstance(ce, CondorCE)
     assert repr(ce) == "<CondorCE on <schedd s.example of pool cm.example>>"
+
+
+@pytest.mark.parametrize("kind, said", [(SlurmSite, "slurm"), (PbsSite, "pbs")])
+def test_a_batch_system_is_reached_here_or_over_ssh(
+    tmp_path: Path, kind: type[BatchSite], said: str
+) -> None:
+    ce = build_computing_element(kind("lal"), tmp_path)
+    assert repr(ce) == f"<{said} by <LocalShell>>"
+    ce = build_computing_element(kind("lal", ssh="pilots@[::1]:2222"), tmp_path)
+    assert repr(ce) == f"<{said} by <SshShell pilots@::1:2222>>"
 
 
 def test_a_token_that_is_not_there_is_named_with_its_site(tmp_path: Path) -> None:
@@ -92,6 +105,8 @@ def test_a_token_is_found_in_one_s_home(tmp_path: Path, monkeypatch: pytest.Monk
     [
         (CondorSite("lal"), CredentialKind.PROXY, "cannot use a user's proxy: HTCondor takes"),
         (LocalSite("lal"), CredentialKind.TOKEN, "cannot use a user's token: jobs are processes"),
+        (SlurmSite("lal"), CredentialKind.PROXY, "cannot use a user's proxy: its jobs are those"),
+        (PbsSite("lal"), CredentialKind.TOKEN, "cannot use a user's token: its jobs are those"),
     ],
 )
 def test_a_door_that_cannot_use_a_user_s_credential_says_so(
