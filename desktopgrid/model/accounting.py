@@ -40,7 +40,8 @@ OF_USER = frozenset((Cause.CANCELLED, Cause.LIMIT))
 class Account(NamedTuple):
     """For whom, and where: what of a task its use is reported by.
 
-    A pilot's idle time has its owner as user, and no application. ``site`` is where the pilot was
+    A pilot's idle time has its owner as user, its site's VO, and no application. ``vo`` is what the
+    user's credential showed that went with a work. ``site`` is where the pilot was
     that ran it, empty on a desktop; ``route`` are the places that a work passed which was a job
     elsewhere (``lal>desktop``), empty for what was submitted here.
     """

@@ -295,13 +295,16 @@ class Description:
 
 @dataclass(eq=False)
 class Submission:
-    """What one user sent in one go: one or many works of the same description. Names its works."""
+    """What one user sent in one go: one or many works of the same description. Names its works.
+    ``vo`` is what the credential showed that went with them.
+    """
 
     uid: UID
     owner: UID
     description: Description
     rights: int
     submitted_at: datetime
+    vo: str = ""
 
     def __repr__(self) -> str:
         return f"<Submission {self.uid} of {self.owner}>"

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from desktopgrid.model.accounting import NOT_WAITED, Account, Cause, bucket_of, day_of
 from desktopgrid.model.lifecycle import TaskEvent
-from desktopgrid.model.objects import Host, Submission, Task, Work
+from desktopgrid.model.objects import Host, Pilot, Submission, Task, Work
 from desktopgrid.server import changes as c
 from desktopgrid.server.state import MOST_INTEGER, Grid, Outcome
 
@@ -99,7 +99,7 @@ def account_of(grid: Grid, submission: Submission, host: Host, out: Outcome) -> 
     account = (
         owner,
         grid.users[owner].group,
-        "",
+        submission.vo,
         "" if pilot is None else pilot.site,
         description.origin.partition("/")[0],
         description.application,
@@ -109,11 +109,14 @@ def account_of(grid: Grid, submission: Submission, host: Host, out: Outcome) -> 
     return grid.accounts.get(account) or _number(grid, Account(*account), out)  # type: ignore[call-overload]
 
 
-def account_of_pilot(grid: Grid, owner: str, site: str, host: Host, out: Outcome) -> int:
-    """The number of the account of the cores of a pilot that have no task."""
-    group = grid.owner_group(owner)
+def account_of_pilot(grid: Grid, pilot: Pilot, host: Host, out: Outcome) -> int:
+    """The number of the account of the cores of ``pilot`` that have no task."""
+    group = grid.owner_group(pilot.owner)
+    site = grid.sites.get(pilot.site)  # its file may have been removed meanwhile
+    vo = site.vo if site is not None else ""
     facts = host.facts
-    return _number(grid, Account(owner, group, "", site, "", None, facts.kind, facts.cores), out)
+    account = Account(pilot.owner, group, vo, pilot.site, "", None, facts.kind, facts.cores)
+    return _number(grid, account, out)
 
 
 def _number(grid: Grid, account: Account, out: Outcome) -> int:

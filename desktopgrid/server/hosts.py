@@ -163,7 +163,7 @@ def _pilot_arrived(grid: Grid, pilot: Pilot, host: Host, now: datetime, out: Out
         host=host.uid,
         started_at=pilot.started_at or now,
         cores=host.facts.cores,
-        account=account_of_pilot(grid, pilot.owner, pilot.site, host, out),
+        account=account_of_pilot(grid, pilot, host, out),
     )
     grid.pilots[pilot.stamp] = pilot
     out.changes.append(pilot_row(pilot))

@@ -85,7 +85,7 @@ def submit(
     batch = grid.batches.get(asked.uid)
     if batch is None:
         grid.check_new(asked.uid)
-        submission = Submission(asked.uid, who.user, description, application.rights, now)
+        submission = Submission(asked.uid, who.user, description, application.rights, now, vo)
         # Further parts of a sweep come in messages of their own, and its row may be there already.
         out.changes.append(
             c.SubmissionInserted(

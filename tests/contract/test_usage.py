@@ -204,6 +204,12 @@ def test_accounts_are_known_again_at_start(grid: Grid) -> None:
     assert sorted(found.accounts.values()) == [1, 2, 3, 4]
 
 
+def test_works_keep_the_vo_that_came_with_them(grid: Grid) -> None:
+    grid.record(row(c.SubmissionInserted, vo="atlas"), row(c.WorkInserted))
+    (work,) = grid.read(reading.load, grid.shard).works
+    assert work.submission.vo == "atlas"
+
+
 def test_pilots_keep_when_they_started(grid: Grid) -> None:
     grid.record(*a_pilot("p1", status="Running", ended_at=None))
     (pilot,) = grid.read(reading.load, grid.shard).pilots

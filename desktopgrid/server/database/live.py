@@ -95,6 +95,7 @@ _submission_columns = (
     submissions.c.description,
     submissions.c.rights,
     submissions.c.submitted_at,
+    submissions.c.vo,
 )
 _is_first = or_(works.c.uid == works.c.submission, works.c.uid == works.c.submission.concat("-0"))
 # A submission comes with its first work, and not again with each of the others; where the first is
@@ -149,11 +150,12 @@ class _Shared:
         return found
 
     def submission(
-        self, uid: str, owner: str, description: str, rights: int, submitted_at: float
+        self, uid: str, owner: str, description: str, rights: int, submitted_at: float, vo: str
     ) -> Submission:
         """The submission that a row describes."""
         described = self.description_of(description)
-        return Submission(uid, self.text(owner), described, rights, _at(submitted_at))
+        at, vo = _at(submitted_at), self.text(vo)
+        return Submission(uid, self.text(owner), described, rights, at, vo)
 
 
 def _work(row: Any, shared: dict[str, Submission], share: _Shared) -> Work:

@@ -6,11 +6,12 @@ are read in the order in which tasks were given out, each once: see :func:`recor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Connection,
     Integer,
@@ -18,11 +19,9 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
-    true,
 )
 
 from desktopgrid.model.accounting import (
-    GROUPINGS,
     Cause,
     Entry,
     day_number,
@@ -51,7 +50,6 @@ MOST_ROWS = 10_000
 MOST_RECORDS = 1_000
 """Records in one answer."""
 _MONTH = 100
-Labels = Mapping[str, Any]
 
 
 def report(
@@ -60,10 +58,10 @@ def report(
     """The use of the grid from ``since`` to ``until``, both included, by each of ``by``; a user's
     own, or a super user's view of everybody's. Raises LimitExceeded if nobody would read it all.
     """
-    labels = _labels(connection, who, "subject" in by)
+    naming = _Naming(connection, by)
     entries = [
-        *_sums(connection, who, labels, since, until, by),
-        *_idle(connection, who, labels, since, until),
+        *_sums(connection, who, naming, since, until, by),
+        *_idle(connection, who, naming, since, until),
     ]
     rows, total = tallied(entries, tuple(by))
     if len(rows) > MOST_ROWS:
@@ -82,40 +80,48 @@ def report(
     }
 
 
-def _is_own(who: Who, column: ColumnElement[str]) -> ColumnElement[bool]:
-    return true() if who.level >= UserLevel.SUPER else column == who.user
+_OF_ACCOUNTS: Mapping[str, Column[Any]] = {
+    "user": accounts.c.user,
+    "group": accounts.c.group,
+    "vo": accounts.c.vo,
+    "site": accounts.c.site,
+    "route": accounts.c.route,
+    "application": accounts.c.application,
+    "kind": accounts.c.kind,
+    "cores": accounts.c.cores,
+    "subject": accounts.c.user,
+}
 
 
-def _labels(connection: Connection, who: Who, with_subjects: bool) -> dict[int, dict[str, Any]]:
-    """What each account is called, of those that ``who`` may see."""
-    wanted = (
-        select(
-            accounts,
-            users.c.login,
-            usergroups.c.name.label("group_name"),
-            applications.c.name.label("application_name"),
-        )
-        .join(users, users.c.uid == accounts.c.user)
-        .outerjoin(usergroups, usergroups.c.uid == accounts.c.group)
-        .outerjoin(applications, applications.c.uid == accounts.c.application)
-        .where(_is_own(who, accounts.c.user))
-    )
-    names = certified_names(connection) if with_subjects else {}
-    return {row.number: _label(row, names) for row in streamed(connection, wanted)}
+class _Naming:
+    """Which columns of accounts a report by ``by`` must keep apart, and what is called how.
+
+    Databases add up by UIDs; names are looked up afterwards, for lines and not for rows.
+    """
+
+    def __init__(self, connection: Connection, by: Sequence[str]) -> None:
+        self._fields = [name for name in by if name in _OF_ACCOUNTS]
+        self.columns = list(dict.fromkeys(_OF_ACCOUNTS[name] for name in self._fields))
+        self._names = {
+            name: lookup(connection) for name, lookup in _LOOKUPS.items() if name in self._fields
+        }
+
+    def labels(self, row: Row[Any], period: int) -> dict[str, Any]:
+        """What the line is called that ``row`` of the time ``period`` belongs to."""
+        found = row._mapping
+        labels: dict[str, Any] = _when(period)
+        for name in self._fields:
+            value = found[_OF_ACCOUNTS[name].name]
+            names = self._names.get(name)
+            labels[name] = value if names is None else names.get(value, "")
+        return labels
 
 
-def _label(row: Row[Any], names: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        "user": row.login,
-        "group": row.group_name or "",
-        "vo": row.vo,
-        "site": row.site,
-        "route": row.route,
-        "application": row.application_name or "",
-        "kind": row.kind,
-        "cores": row.cores,
-        "subject": names.get(row.user, ""),
-    }
+def _lookup(uid: Column[str], name: Column[str]) -> Callable[[Connection], Mapping[str, str]]:
+    def names(connection: Connection) -> dict[str, str]:
+        return {row[0]: row[1] for row in connection.execute(select(uid, name))}
+
+    return names
 
 
 def certified_names(connection: Connection) -> dict[str, str]:
@@ -128,16 +134,25 @@ def certified_names(connection: Connection) -> dict[str, str]:
     return {user: subject for user, subject in connection.execute(wanted)}
 
 
+_LOOKUPS: Mapping[str, Callable[[Connection], Mapping[str, str]]] = {
+    "user": _lookup(users.c.uid, users.c.login),
+    "group": _lookup(usergroups.c.uid, usergroups.c.name),
+    "application": _lookup(applications.c.uid, applications.c.name),
+    "subject": certified_names,
+}
+
+
 def _sums(
     connection: Connection,
     who: Who,
-    labels: Mapping[int, Labels],
+    naming: _Naming,
     since: date,
     until: date,
     by: Sequence[str],
 ) -> Iterator[Entry]:
     period = _period_of(by)
-    columns = (usages.c.account, usages.c.cause, usages.c.bucket)
+    columns = [*naming.columns, usages.c.cause, usages.c.bucket]
+    source = usages.join(accounts) if naming.columns else usages
     wanted = (
         select(
             (literal_column("0") if period is None else period).label("period"),
@@ -147,6 +162,7 @@ def _sums(
             func.sum(usages.c.cpu_time).label("cpu_time"),
             func.sum(usages.c.doubtful).label("doubtful"),
         )
+        .select_from(source)
         .where(usages.c.day.between(day_number(since), day_number(until)))
         .group_by(*columns, *(() if period is None else (period,)))
     )
@@ -154,16 +170,15 @@ def _sums(
         own = select(accounts.c.number).where(accounts.c.user == who.user)
         wanted = wanted.where(usages.c.account.in_(own))
     for row in streamed(connection, wanted):
-        if row.account in labels:
-            yield Entry(
-                {**labels[row.account], **_when(int(row.period))},
-                Cause(row.cause),
-                row.bucket,
-                int(row.tasks),
-                float(row.core_time),
-                float(row.cpu_time),
-                int(row.doubtful),
-            )
+        yield Entry(
+            naming.labels(row, int(row.period)),
+            Cause(row.cause),
+            row.bucket,
+            int(row.tasks),
+            float(row.core_time),
+            float(row.cpu_time),
+            int(row.doubtful),
+        )
 
 
 def _period_of(by: Sequence[str]) -> ColumnElement[int] | None:
@@ -182,31 +197,31 @@ def _when(period: int) -> dict[str, str]:
 
 
 def _idle(
-    connection: Connection, who: Who, labels: Mapping[int, Labels], since: date, until: date
+    connection: Connection, who: Who, naming: _Naming, since: date, until: date
 ) -> Iterator[Entry]:
     """The core-time for which the pilots that ended in that time had no task."""
     first = datetime.combine(since, time(), UTC).timestamp()
     last = datetime.combine(until + timedelta(days=1), time(), UTC).timestamp()
-    wanted = select(
-        pilots.c.account,
-        pilots.c.cores,
-        pilots.c.busy,
-        pilots.c.wall_time,
-        pilots.c.started_at,
-        pilots.c.ended_at,
-    ).where(
-        pilots.c.ended_at >= first,
-        pilots.c.ended_at < last,
-        pilots.c.account.is_not(None),
-        _is_own(who, pilots.c.owner),
+    wanted = (
+        select(
+            pilots.c.cores.label("pilots_cores"),
+            pilots.c.busy,
+            pilots.c.wall_time,
+            pilots.c.started_at,
+            pilots.c.ended_at,
+            *naming.columns,
+        )
+        .join(accounts, accounts.c.number == pilots.c.account)
+        .where(pilots.c.ended_at >= first, pilots.c.ended_at < last)
     )
+    if who.level < UserLevel.SUPER:
+        wanted = wanted.where(pilots.c.owner == who.user)
     for row in streamed(connection, wanted):
-        if row.account in labels:
-            # Its end is noticed after it; no site lets it run for longer than it asked for.
-            lasted = min(max(0.0, row.ended_at - row.started_at), float(row.wall_time))
-            idle = max(0.0, lasted * row.cores - row.busy)
-            day = day_of(datetime.fromtimestamp(row.ended_at, UTC))
-            yield Entry({**labels[row.account], **_when(day)}, Cause.IDLE, core_time=idle)
+        # Its end is noticed after it; no site lets it run for longer than it asked for.
+        lasted = min(max(0.0, row.ended_at - row.started_at), float(row.wall_time))
+        idle = max(0.0, lasted * row.pilots_cores - row.busy)
+        day = day_of(datetime.fromtimestamp(row.ended_at, UTC))
+        yield Entry(naming.labels(row, day), Cause.IDLE, core_time=idle)
 
 
 # --- records --------------------------------------------------------------------------------------
@@ -276,10 +291,10 @@ def _sort_out(rows: Sequence[Any], names: Mapping[str, str], answer: dict[str, A
         if row.ended_at is None:
             answer["open"].append(row.epoch)
         elif row.account is not None:
-            answer["records"].append({**_as_record(row), **_label(row, names)})
+            answer["records"].append(_as_record(row, names))
 
 
-def _as_record(row: Row[Any]) -> dict[str, Any]:
+def _as_record(row: Row[Any], names: Mapping[str, str]) -> dict[str, Any]:
     return {
         "epoch": row.epoch,
         "task": row.uid,
@@ -290,7 +305,13 @@ def _as_record(row: Row[Any]) -> dict[str, Any]:
         "started_at": row.started_at,
         "ended_at": row.ended_at,
         "host": row.host,
+        "user": row.login,
+        "group": row.group_name or "",
+        "vo": row.vo,
+        "site": row.site,
+        "route": row.route,
+        "application": row.application_name or "",
+        "kind": row.kind,
+        "cores": row.cores,
+        "subject": names.get(row.user, ""),
     }
-
-
-__all__ = ["GROUPINGS", "records", "records_of", "report"]

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from desktopgrid.model.accounting import Account
-from desktopgrid.model.objects import Site
+from desktopgrid.model.lifecycle import DelegationStatus
+from desktopgrid.model.objects import Delegation, Site
 from desktopgrid.model.origins import Origin
 from desktopgrid.model.rights import UserLevel, Who
 from desktopgrid.server import changes as c
@@ -69,6 +70,19 @@ def test_a_job_that_a_bridge_brought_is_booked_under_the_places_that_it_passed(
     grid.finishes(state)
     (account,) = grid.grid.accounts
     assert account.route == "lal>desktop"
+
+
+def test_a_work_with_a_credential_is_booked_under_the_vo_that_it_shows(grid: GridUnderTest) -> None:
+    usable = DelegationStatus.SIGNED
+    shown = Delegation("d", "alice", "b", "proxy", usable, NOON, NOON + hours(9), vo="atlas")
+    grid.grid.delegations["d"] = shown
+    state = grid.arrives()
+    grid.submit(delegation="d")
+    # Nobody needs it any more, and the work is over after it.
+    del grid.grid.delegations["d"]
+    grid.finishes(state)
+    (account,) = grid.grid.accounts
+    assert account.vo == "atlas"
 
 
 def test_an_account_is_made_once(grid: GridUnderTest) -> None:
