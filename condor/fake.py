@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from condor.errors import PoolUnavailable
-from condor.jobs import Job, JobId, JobStatus, Spooled
+from condor.jobs import Job, JobId, JobStatus, ScheddFacts, Spooled
 from condor.submit import JobDescription, as_cluster, require_files
 
 HELD_BY_USER, SUBMITTED_ON_HOLD = 1, 15
@@ -89,6 +89,11 @@ class FakeSchedd:
             taken.append(job.id)
         self._fill_slots(now)
         return taken
+
+    def facts(self) -> ScheddFacts:
+        """Of a fake."""
+        self._advance()
+        return ScheddFacts(self.name, "none", f"user@{self.name}")
 
     def jobs(self, ids: Sequence[JobId]) -> dict[JobId, Job]:
         """Those that are in the queue."""

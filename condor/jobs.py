@@ -144,6 +144,15 @@ LOST_ITS_SLOT = "its slot was taken away, and it starts only once"
 
 
 @dataclass(frozen=True)
+class ScheddFacts:
+    """A schedd that answers, and who it takes us for."""
+
+    name: str
+    version: str
+    identity: str
+
+
+@dataclass(frozen=True)
 class Spooled:
     """What came back of a job: which file is which, and what it was submitted with."""
 
@@ -159,6 +168,9 @@ class JobQueue(Protocol):
     @property
     def name(self) -> str:
         """The schedd's name, which is part of its jobs' names."""
+
+    def facts(self) -> ScheddFacts:
+        """Ask it who it is, and whom it would let submit."""
 
     def submit(self, jobs: Sequence[JobDescription], spool: bool = False) -> list[JobId]:
         """Submit all or none; names in the order of ``jobs``."""

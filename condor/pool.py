@@ -35,7 +35,15 @@ from condor.errors import (
     PoolUnavailable,
     ScheddRefused,
 )
-from condor.jobs import HELD_FOR_SPOOLING, STATUS_OF_CODE, Job, JobId, JobStatus, Spooled
+from condor.jobs import (
+    HELD_FOR_SPOOLING,
+    STATUS_OF_CODE,
+    Job,
+    JobId,
+    JobStatus,
+    ScheddFacts,
+    Spooled,
+)
 from condor.submit import JobDescription, as_cluster, require_files
 
 logger = logging.getLogger(__name__)
@@ -104,6 +112,14 @@ class Schedd:
         """The name the schedd goes by, which is part of its jobs' names."""
         with self._asked("say its name") as (name, _):
             return name
+
+    def facts(self) -> ScheddFacts:
+        """Ask it who it is, and whom it would let submit."""
+        with self._asked("say who we are") as (name, schedd):
+            ad = classad2.ClassAd({"MyAddress": schedd._addr, "CondorVersion": htcondor2.version()})
+            answer = htcondor2.ping(ad, "WRITE")
+            version = " ".join(str(answer.get("RemoteVersion", "")).split()[1:2])
+            return ScheddFacts(name, version, str(answer.get("MyRemoteUserName", "")))
 
     def submit(self, jobs: Sequence[JobDescription], spool: bool = False) -> list[JobId]:
         """Submit all of ``jobs`` or none; their names, in the same order.

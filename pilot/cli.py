@@ -20,6 +20,8 @@ from desktopgrid.client.grid import Grid
 from desktopgrid.client.pilots import PilotRecord, RecordedPilot
 from desktopgrid.model.version import VERSION
 from pilot import bundle as packing
+from pilot.ce.finding import Finding, Verdict
+from pilot.factory.checking import check
 from pilot.factory.explanation import explain
 from pilot.factory.provision import submit_pilots
 from pilot.factory.removal import PATIENCE, choose, remove_pilots
@@ -76,6 +78,10 @@ class PilotCommand(Command):
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.params.append(pilot_options()[-1])
+
+
+class PilotGroup(PilotCommand, click.Group):
+    """A command of `pilot` that has commands of its own."""
 
 
 @click.group(
@@ -179,10 +185,13 @@ def why(shell: PilotShell, stamp: str) -> None:
     shell.output.sentences(explain(shell.grid, shell.sites, stamp))
 
 
-@pilot.command(cls=PilotCommand)
-@pass_shell
-def sites(shell: PilotShell) -> None:
+@pilot.group(cls=PilotGroup, invoke_without_command=True)
+@click.pass_context
+def sites(context: click.Context) -> None:
     """List the sites of the grid, their caps, and whether they are described here."""
+    if context.invoked_subcommand is not None:
+        return
+    shell = context.ensure_object(PilotShell)
     rows = [
         {**row, "site": row["uid"], "described": row["uid"] in shell.sites.names}
         for row in shell.grid.objects("sites")
@@ -197,6 +206,45 @@ def sites(shell: PilotShell) -> None:
         "described",
     )
     shell.output.rows("site", rows, columns)
+
+
+@sites.command(cls=PilotCommand, name="check")
+@click.argument("names", nargs=-1, metavar="[NAME...]")
+@pass_shell
+def check_sites(shell: PilotShell, names: tuple[str, ...]) -> None:
+    """Try the doors of these sites, or of all, and say what is wrong and what to do.
+
+    Each is connected to, shown our credential and asked about its queue; nothing is submitted.
+    Exit code 1 if pilots cannot go into one of them.
+
+    \b
+    Examples: pilot sites check
+              pilot sites check lal cern --format json
+    """
+    found = list(check(shell.sites, list(shell.names(names))))
+    is_table = shell.output.format == "table"
+    rows = [
+        {
+            "site": site,
+            "verdict": finding.verdict.value,
+            "about": finding.about,
+            "finding": _with_advice(finding) if is_table else finding.sentence,
+            "advice": finding.advice,
+        }
+        for site, finding in found
+    ]
+    columns = ("site", "verdict", "about", "finding")
+    shell.output.rows("finding", rows, columns if is_table else (*columns, "advice"))
+    wrong = sorted({site for site, finding in found if finding.verdict is Verdict.WRONG})
+    if wrong:
+        shell.output.say(f"No pilot can go into {', '.join(wrong)}.")
+    elif found:
+        shell.output.say("Pilots can go in. Next: pilot submit --site NAME")
+    click.get_current_context().exit(1 if wrong else 0)
+
+
+def _with_advice(finding: Finding) -> str:
+    return f"{finding.sentence}; {finding.advice}" if finding.advice else finding.sentence
 
 
 @pilot.command(cls=PilotCommand)

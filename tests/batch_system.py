@@ -126,6 +126,8 @@ class System:
 
 
 def sbatch(system: System, words: list[str]) -> int:
+    if "--version" in words:
+        return sinfo(system, words)
     options = dict(word[2:].partition("=")[::2] for word in words if word.startswith("--"))
     if options.get("partition", "main") != "main":
         print(

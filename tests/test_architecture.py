@@ -58,7 +58,13 @@ ARROWS: dict[str, set[str]] = {
         "desktopgrid.model",
     },
     "pilot.bundle": set(),
-    "pilot.cli": {"pilot.factory", "pilot.bundle", "desktopgrid.client", "desktopgrid.model"},
+    "pilot.cli": {
+        "pilot.factory",
+        "pilot.ce.finding",
+        "pilot.bundle",
+        "desktopgrid.client",
+        "desktopgrid.model",
+    },
     "bridge": {
         "pilot.factory",
         "desktopgrid.client",

@@ -21,12 +21,14 @@ from desktopgrid.model.lifecycle import PilotStatus
 from jdl import adl
 from jdl.errors import JdlError
 from jdl.job import File, Job
+from pilot.ce import tls
 from pilot.ce.arc_rest import Arex, JobAnswer, Refused, elements
 from pilot.ce.base import (
     OUTPUT_LIMIT,
     STDERR,
     STDOUT,
     ComputingElementUnavailable,
+    CredentialKind,
     JobDescription,
     JobState,
     NothingToRetrieve,
@@ -35,6 +37,7 @@ from pilot.ce.base import (
     check_outputs,
 )
 from pilot.ce.delegations import Delegations
+from pilot.ce.finding import Finding, Verdict, end_of_token, life_of
 from pilot.ce.https import Silent
 from pilot.ce.landing import Landing, TooMuch
 
@@ -122,6 +125,35 @@ class ArcCE:
             self._undo(made)
             raise
         return [self._reference(job) for job in made]
+
+    def examine(self, job: JobDescription) -> Iterator[Finding]:
+        """The credential's life, the interface, and whether it knows us."""
+        https = self._arex.https
+        file, now = https.credential.file, https.clock()
+        try:
+            if https.credential.kind is CredentialKind.PROXY:
+                proxy = tls.proxy_in(file, now)
+                what, ends_at = f"the proxy in {file}, of {proxy.subject},", proxy.ends_at
+                advice = "make a new one there, such as by arcproxy"
+                yield life_of("proxy", what, ends_at, now, advice)
+            else:
+                tls.token_in(file)
+                ends = end_of_token(file)
+                if ends is not None:
+                    yield life_of("token", f"the token in {file}", ends, now, "get a new one")
+        except tls.CredentialUnusable as unusable:
+            yield Finding("credential", str(unusable), Verdict.WRONG)
+            return
+        try:
+            with self._asked():
+                version = self._arex.version
+                yield Finding("interface", f"{self._arex.url} speaks REST {version}")
+                count = len(self._arex.jobs())
+                yield Finding("identity", f"it knows {https.identity}, who has {count} jobs there")
+        except (ComputingElementUnavailable, SubmissionRefused) as error:
+            advice = "look whether `url`, `ca_directory` and the credential are right, and whether"
+            advice += " the CE maps us to an account"
+            yield Finding("interface", error.reason, Verdict.WRONG, advice)
 
     def find(self, stamps: Sequence[str]) -> dict[str, Reference]:
         """Those whose name is their stamp; A-REX is asked for all jobs of ours that were not looked

@@ -4,7 +4,7 @@ What goes through a door is a job. Most are pilots, whose payload is our worker;
 may not run in a pilot are plain jobs, and bring files home.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
@@ -13,6 +13,7 @@ from typing import NewType, Protocol
 
 from desktopgrid.model.errors import BadRequest, Unavailable
 from desktopgrid.model.lifecycle import PilotStatus
+from pilot.ce.finding import Finding
 
 Reference = NewType("Reference", str)
 """A job's name at its computing element, theirs, for as long as they remember it."""
@@ -157,6 +158,12 @@ class ComputingElement(Protocol):
 
     def discard(self, references: Sequence[Reference]) -> None:
         """Drop what the door keeps of jobs that have ended. Idempotent; others stay as they are."""
+
+    def examine(self, job: JobDescription) -> Iterator[Finding]:
+        """Try the door as far as one can without submitting ``job``, whose files need not be there.
+
+        Raises nothing: a door that cannot be asked is a finding, and the last one.
+        """
 
 
 def _check_inputs(names: Sequence[str]) -> None:

@@ -24,12 +24,9 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
 
-from desktopgrid.model.lifecycle import PilotStatus
 from pilot.ce.base import (
     OUTPUT_LIMIT,
     STDERR,
@@ -41,143 +38,33 @@ from pilot.ce.base import (
     Reference,
     SubmissionRefused,
 )
+from pilot.ce.batch_system import (
+    BatchSystem,
+    Entry,
+    Looked,
+    Marks,
+    Unanswered,
+    portions,
+    state_of,
+)
+from pilot.ce.finding import Finding, Verdict
 from pilot.ce.jobscript import TIDY, job_script
 from pilot.ce.landing import Landing, TooMuch
 from pilot.ce.shell import Answer, CannotWrite, Shell, ShellUnavailable, Upload, quoted
 
 logger = logging.getLogger(__name__)
 
-PORTION = 500
-"""Jobs that one command is told about."""
-
 SUBMISSION_SECONDS = 2
 """More patience for each job of a submission."""
 
 ENDED_JOBS_STAY = timedelta(days=10)
 LAST_BYTES = 4096
+LEAST_FREE_KIB = 200 << 10
 NAME = "gb-{stamp}"
 """What our jobs are called in the batch system; PBS wants a letter first."""
 
 _STAMP = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 _MARKS = re.compile(r"(?P<stamp>[A-Za-z0-9-]+) (?P<removed>[r-])(?P<code>\d*|-)\|(?P<ended>.*)")
-
-
-class Unanswered(Exception):
-    """The batch system's command did not say what was asked, whatever its exit code."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A job in the batch system's queue, or still in its memory."""
-
-    name: str
-    state: JobState
-    is_in_queue: bool = True
-    """Whether it is there to be removed."""
-    is_site_s_doing: bool = False
-    """Whether ``state`` tells more of how it ended than its exit code does."""
-
-
-class BatchSystem(Protocol):
-    """Words to say to a batch system, and how to read what it answers; does nothing."""
-
-    kind: str
-    """The word before its references."""
-
-    def submission(self, job: JobDescription, name: str) -> list[str]:
-        """The command that submits ``.job.sh`` in the directory where it is run."""
-
-    def job_id(self, printed: str) -> str | None:
-        """What that command calls the job; None if it says nothing of the kind."""
-
-    def questions(self, ids: Sequence[str] | None) -> list[str]:
-        """Scripts that ask for jobs; ``ids`` None: for all of the account."""
-
-    def entries(self, answer: Answer) -> dict[str, Entry]:
-        """The jobs in an answer, by id; raises Unanswered."""
-
-    def removal(self, ids: Sequence[str]) -> list[str]:
-        """The command that removes jobs, SIGTERM first."""
-
-    def is_removed(self, answer: Answer) -> bool:
-        """Whether that command did it, or there was nothing to do."""
-
-    def is_out_of_reach(self, complaint: str) -> bool:
-        """Whether a submission failed because the batch system was not there."""
-
-    @property
-    def redirects(self) -> bool:
-        """Whether a job's script has to write ``out`` and ``err`` by itself."""
-
-
-@dataclass(frozen=True)
-class Marks:
-    """What a job's directory tells."""
-
-    exit_code: int | None = None
-    ended: str = ""
-    is_removed: bool = False
-
-    @property
-    def tell_the_end(self) -> bool:
-        """Whether they say how it ended."""
-        return bool(self.ended) or self.exit_code is not None
-
-
-@dataclass(frozen=True)
-class Looked:
-    """What is known of a job: in the queue, in its directory, and what both together mean."""
-
-    entry: Entry | None
-    marks: Marks | None
-    state: JobState | None
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether nothing more will come of it."""
-        return self.state is not None and self.state.has_ended
-
-    @property
-    def is_in_queue(self) -> bool:
-        """Whether it is there to be removed."""
-        return self.entry is not None and self.entry.is_in_queue
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it may still be taken back, rather than end as it did."""
-        return self.is_in_queue and not (self.marks and self.marks.tell_the_end)
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether it is in the queue and has not begun; one that is held, too."""
-        status = self.entry.state.status if self.entry is not None else None
-        return self.is_in_queue and status is not PilotStatus.RUNNING
-
-    @property
-    def is_untold(self) -> bool:
-        """Whether it is over, and its directory does not say how or still has what it had."""
-        if not self.has_ended or self.is_in_queue or self.marks is None or self.marks.ended:
-            return False
-        more = self.entry is not None and self.entry.is_site_s_doing
-        return more or self.marks.exit_code is None
-
-
-def state_of(entry: Entry | None, marks: Marks | None) -> JobState | None:
-    """Where a job stands by the batch system's word and its directory's; None: nobody knows."""
-    code = marks.exit_code if marks else None
-    ended = entry.state if entry is not None and entry.state.has_ended else None
-    remembered = _remembered(marks.ended) if marks else None
-    if marks and marks.is_removed and (ended or remembered or code is not None or entry is None):
-        return JobState(PilotStatus.DELETED, "taken back")
-    if ended is not None and entry is not None and entry.is_site_s_doing:
-        return ended
-    if remembered is not None:
-        return remembered
-    if code == 0:
-        return JobState(PilotStatus.DONE, exit_code=0)
-    if code is not None:
-        return JobState(PilotStatus.FAILED, f"ended with exit code {code}", code)
-    return entry.state if entry is not None else None
 
 
 class BatchCE:
@@ -299,6 +186,21 @@ class BatchCE:
             mine = self._mine(references)
             over = [mine[name][1] for name, each in looked.items() if each.has_ended]
             self._drop(over)
+
+    def examine(self, job: JobDescription) -> Iterator[Finding]:
+        """The machine, the directory, then the batch system's own questions."""
+        try:
+            yield Finding("machine", self.shell.describe())
+            answer = self._run(_try_directory(self._directory))
+            yield judge_directory(self._directory, answer)
+            for probe in self.system.probes(job, NAME.format(stamp=job.stamp)):
+                finding = probe.judge(self._run(probe.script))
+                yield finding
+                if finding.verdict is Verdict.WRONG and probe.is_needed:
+                    return
+        except ShellUnavailable as broken:
+            advice = "look whether `ssh` names it, it runs, and the way there is open"
+            yield Finding("machine", f"{broken}", Verdict.WRONG, advice)
 
     def _take(self, landing: Landing, name: str, path: str) -> None:
         chunks = self.shell.read(path)
@@ -506,18 +408,26 @@ class BatchCE:
             raise ComputingElementUnavailable(self._name, str(error)) from error
 
 
-def portions(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """``ids`` in bounded portions, in their order."""
-    for start in range(0, len(ids), PORTION):
-        yield ids[start : start + PORTION]
+def _try_directory(directory: str) -> str:
+    return (
+        f"umask 077; mkdir -p -- {quoted(directory)} && cd -- {quoted(directory)} || exit 1\n"
+        'echo "place $PWD"; : > .try && rm .try || exit 1\n'
+        'df -Pk . | tail -n 1 | (read -r _ _ _ free _; echo "free $free")'
+    )
 
 
-def _remembered(ended: str) -> JobState | None:
-    status, _, reason = ended.partition(" ")
-    try:
-        return JobState(PilotStatus(status), reason)
-    except ValueError:
-        return None
+def judge_directory(directory: str, answer: Answer) -> Finding:
+    """What the answer says of the directory of the jobs."""
+    said = dict(line.split(" ", 1) for line in answer.output.splitlines() if " " in line)
+    place, free = said.get("place", directory), said.get("free", "")
+    if answer.code:
+        advice = "name another one by `directory`, on a file system that the nodes see too"
+        reason = f"{place} cannot be written: {answer.complaint}"
+        return Finding("directory", reason, Verdict.WRONG, advice)
+    if free.isdigit() and int(free) < LEAST_FREE_KIB:
+        sentence = f"{place} has {int(free) // 1024} MiB free"
+        return Finding("directory", sentence, Verdict.WORRYING, "make room there")
+    return Finding("directory", f"jobs have their directories in {place}, where there is room")
 
 
 def _each(stamps: Sequence[str], function: str) -> str:

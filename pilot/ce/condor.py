@@ -10,7 +10,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from condor.errors import CondorError, PoolUnavailable
@@ -29,6 +29,7 @@ from pilot.ce.base import (
     Reference,
     SubmissionRefused,
 )
+from pilot.ce.finding import Finding, Verdict, end_of_token, life_of
 from pilot.ce.landing import Landing, TooMuch, open_regular
 
 STAMP_ATTRIBUTE = "GlidebridgeStamp"
@@ -71,13 +72,15 @@ class CondorCE:
         requirements: str | None = None,
         vacate_time: timedelta = timedelta(seconds=60),
         name: str = "",
+        token: Path | None = None,
     ) -> None:
         """``spool``: the schedd copies all files at submission, and need not see ours later.
 
         ``logs`` is a directory for the jobs' stdout and stderr, where the schedd can write it;
         what is spooled stays with the schedd. ``requirements`` is about the pool's slots. ``name``
-        is what errors call this door.
+        is what errors call this door. ``token`` is looked at by ``examine``; the queue shows it.
         """
+        self._token = token
         self._name = name or repr(queue)
         self._queue, self._spool, self._logs = queue, spool, logs
         self._requirements, self._vacate_time = requirements, vacate_time
@@ -151,6 +154,30 @@ class CondorCE:
             queued = self._queue.jobs(list(_job_ids(references)))
             alive = [name for name, job in queued.items() if job.status not in _ENDED]
             self._queue.remove(alive, REMOVED_BY_US)
+
+    def examine(self, job: JobDescription) -> Iterator[Finding]:
+        """The token's life, then the schedd's own word on who we are."""
+        ends_at = end_of_token(self._token) if self._token is not None else None
+        if ends_at is not None:
+            advice = "ask the pool's administrators for a new one (condor_token_create)"
+            now = datetime.now(UTC)
+            yield life_of("token", f"the token in {self._token}", ends_at, now, advice)
+        try:
+            with self._asked():
+                facts = self._queue.facts()
+        except (ComputingElementUnavailable, SubmissionRefused) as error:
+            advice = "look whether the schedd runs, whether `schedd`, `pool` and `address` name it,"
+            advice += " and whether it takes our token (ALLOW_WRITE, SEC_*)"
+            yield Finding("schedd", error.reason, Verdict.WRONG, advice)
+            return
+        version = f", HTCondor {facts.version}," if facts.version else ""
+        yield Finding("schedd", f"schedd {facts.name}{version} answers")
+        if not facts.identity or facts.identity.startswith("unauthenticated"):
+            advice = "name a token by `token`"
+            sentence = "it does not know who we are, and takes no jobs of nobody"
+            yield Finding("identity", sentence, Verdict.WRONG, advice)
+        else:
+            yield Finding("identity", f"it takes us for {facts.identity}, who may submit")
 
     def _described(self, job: JobDescription) -> CondorJob:
         # The slot's own interpreter gets the program as a file; else the program is what runs.

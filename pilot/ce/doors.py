@@ -19,7 +19,8 @@ from desktopgrid.model.sites import (
     login_of,
 )
 from pilot.ce.base import ComputingElement, Credential, CredentialKind, JobDescription
-from pilot.ce.batch import BatchCE, BatchSystem
+from pilot.ce.batch import BatchCE
+from pilot.ce.batch_system import BatchSystem
 from pilot.ce.fake import FakeCE
 from pilot.ce.local import LocalCE
 from pilot.ce.pbs import Pbs
@@ -84,7 +85,7 @@ def _condor(site: CondorSite, directory: Path, credential: Credential | None) ->
         site.schedd or None, site.pool or None, site.address or None, site.token
     )
     try:
-        return CondorCE(Schedd(location), name=f"site {site.name}")
+        return CondorCE(Schedd(location), name=f"site {site.name}", token=site.token)
     except CredentialRefused as refused:
         raise BadRequest(f"site {site.name}: {refused}") from refused
 

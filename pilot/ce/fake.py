@@ -4,7 +4,7 @@ Nothing happens by itself: ``step`` lets running jobs end and waiting ones start
 what the site says.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from desktopgrid.model.lifecycle import PilotStatus
@@ -20,6 +20,7 @@ from pilot.ce.base import (
     Reference,
     SubmissionRefused,
 )
+from pilot.ce.finding import Finding, Verdict
 from pilot.ce.landing import Landing, TooMuch
 
 ALIVE = (PilotStatus.WAITING, PilotStatus.RUNNING)
@@ -124,6 +125,14 @@ class FakeCE:
         except TooMuch as too_much:
             raise NothingToRetrieve(repr(self), reference, str(too_much)) from too_much
         return landing.names
+
+    def examine(self, job: JobDescription) -> Iterator[Finding]:
+        """As ``unavailable_because`` and ``refused_because`` have it."""
+        reason = self.unavailable_because or self.refused_because
+        if reason is not None:
+            yield Finding("door", reason, Verdict.WRONG, "wait until the test is over")
+        else:
+            yield Finding("door", "it takes jobs, and runs none of them")
 
     def discard(self, references: Sequence[Reference]) -> None:
         """Those that have ended are forgotten."""

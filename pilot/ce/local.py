@@ -18,8 +18,9 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from pilot.ce.base import (
     Reference,
     SubmissionRefused,
 )
+from pilot.ce.finding import Finding, Verdict
 from pilot.ce.landing import Landing, TooMuch
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -171,6 +173,24 @@ class LocalCE:
         for reference, state in self.statuses(references).items():
             if state.has_ended:
                 shutil.rmtree(directories[reference], ignore_errors=True)
+
+    def examine(self, job: JobDescription) -> Iterator[Finding]:
+        """Its directory, and the programs that it takes for granted."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.directory):
+                pass
+            yield Finding("directory", f"jobs have their directories in {self.directory}")
+        except OSError as error:
+            reason = f"{self.directory} cannot be written: {error.strerror}"
+            yield Finding("directory", reason, Verdict.WRONG, "change who may write there")
+        for name in ("setsid", "timeout", job.python or "python3"):
+            found = shutil.which(name, path=PATH)
+            if found is None:
+                advice = "install it" if job.python is None else "set `python`, or install it"
+                yield Finding("program", f"there is no {name} in {PATH}", Verdict.WRONG, advice)
+            else:
+                yield Finding("program", f"{name} is {found}")
 
     def _forget_old(self) -> None:
         for mark in [*self.directory.glob("*/.exit"), *self.directory.glob("*/.removed")]:

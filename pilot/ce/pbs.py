@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from desktopgrid.model.lifecycle import PilotStatus
 from pilot.ce.base import JobDescription, JobState
-from pilot.ce.batch import Entry, Unanswered, portions
+from pilot.ce.batch_system import Entry, Probe, Unanswered, portions
+from pilot.ce.finding import Finding, Verdict
 from pilot.ce.shell import Answer, quoted
 
 STATUS_OF_STATE: Mapping[str, PilotStatus] = {
@@ -53,6 +54,7 @@ EXIT_WORDS: Mapping[str, Mapping[int, tuple[PilotStatus, str]]] = {
 }
 """Exit_status where it is no exit code (PBS and Torque administrator's guides, job exit codes)."""
 
+NO_SUCH_COMMAND = 127
 SIGNALLED = 256
 """Exit_status of a job that a signal ended is this and the signal's number."""
 
@@ -142,6 +144,50 @@ class Pbs:
         lines = [line for line in said.splitlines() if line.strip()]
         # Slurm's qdel counts those in its exit code and says nothing.
         return all(_OVER.search(line) for line in lines)
+
+    def probes(self, job: JobDescription, name: str) -> list[Probe]:
+        """Its version, its server and queues; a submission cannot be tried without one."""
+        return [
+            Probe("qstat --version < /dev/null", self._judge_version),
+            Probe("qstat -Q -f < /dev/null", self._judge_queue),
+        ]
+
+    def _judge_version(self, answer: Answer) -> Finding:
+        said = f"{answer.output}\n{answer.errors}".strip().splitlines()
+        if answer.code == NO_SUCH_COMMAND:
+            advice = "name the directory of PBS's commands by `bin_directory`"
+            return Finding("version", f"qstat: {answer.complaint}", Verdict.WRONG, advice)
+        versions = [line.strip() for line in said if re.search(r"version\W+\d", line, re.I)]
+        if not versions:
+            return Finding("version", "qstat is there, and does not say its version")
+        is_openpbs = versions[0].startswith("pbs_version")
+        if is_openpbs is not (self.dialect == "openpbs"):
+            right = "openpbs" if is_openpbs else "torque"
+            sentence = f"it says {versions[0]!r}, and dialect is {self.dialect}"
+            return Finding("version", sentence, Verdict.WORRYING, f"set `dialect = {right}`")
+        return Finding("version", versions[0])
+
+    def _judge_queue(self, answer: Answer) -> Finding:
+        queues: dict[str, str] = {}
+        name = ""
+        for line in answer.output.splitlines():
+            if match := re.fullmatch(r"Queue:\s*(\S+)\s*", line):
+                name = match[1]
+            if name:
+                queues[name] = f"{queues.get(name, '')}{line}\n"
+        if answer.code or not queues:
+            advice = "ask the administrators whether the server runs"
+            return Finding("server", f"qstat: {answer.complaint}", Verdict.WRONG, advice)
+        known = ", ".join(sorted(queues))
+        if not self.queue:
+            return Finding("queue", f"the server answers; it has the queues {known}")
+        if self.queue not in queues:
+            sentence = f"there is no queue {self.queue!r}; there are {known}"
+            return Finding("queue", sentence, Verdict.WRONG, "set `queue`")
+        if stopped := re.search(r"(enabled|started) = False", queues[self.queue]):
+            sentence = f"queue {self.queue} is not {stopped[1]}"
+            return Finding("queue", sentence, Verdict.WRONG, "wait, or set `queue`")
+        return Finding("queue", f"queue {self.queue} is open")
 
     def is_out_of_reach(self, complaint: str) -> bool:
         """Whether the server was not there."""

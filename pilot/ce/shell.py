@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import shlex
 import shutil
 import signal
@@ -72,6 +73,9 @@ class Shell(Protocol):
 
     def read(self, path: str, last: int | None = None) -> Iterator[bytes] | None:
         """A regular file's content, or so many bytes at its end; None if there is none."""
+
+    def describe(self) -> str:
+        """Whose account on which machine, and by what that machine is known."""
 
     def close(self) -> None:
         """Let go of the machine until it is asked again."""
@@ -140,6 +144,11 @@ class LocalShell:
         directory, _, name = path.rpartition("/")
         file = open_regular(self._home / directory, name)
         return None if file is None else _content(file, last)
+
+    def describe(self) -> str:
+        """Who we are."""
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        return f"commands are run on this machine, by {user} in {self._home}"
 
     def close(self) -> None:
         """There is nothing to let go of."""

@@ -7,10 +7,12 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from desktopgrid.model.lifecycle import PilotStatus
 from pilot.ce.base import JobDescription, JobState
-from pilot.ce.batch import Entry, Unanswered
+from pilot.ce.batch_system import Entry, Probe, Unanswered
+from pilot.ce.finding import Finding, Verdict
 from pilot.ce.shell import Answer, quoted
 
 WARNING_SECONDS = 60
@@ -178,9 +180,81 @@ class Slurm:
             else (answer.code == 0)
         )
 
+    def probes(self, job: JobDescription, name: str) -> list[Probe]:
+        """Its version, its controller, its partitions, and a submission that is none."""
+        words = [word for word in self.submission(job, name) if word != ".job.sh"]
+        trial = " ".join(map(quoted, [words[0], "--test-only", *words[1:]]))
+        return [
+            Probe("sbatch --version < /dev/null", _judge_version),
+            Probe(self.questions(None)[0], self._judge_queue),
+            Probe(
+                "sinfo --noheader --format='%P|%a|%l' < /dev/null",
+                lambda answer: self._judge_partition(answer, job.wall_time),
+                is_needed=False,
+            ),
+            Probe(f"printf '#!/bin/sh\\n:\\n' | {trial}", _judge_trial),
+        ]
+
+    def _judge_queue(self, answer: Answer) -> Finding:
+        try:
+            count = len(self.entries(answer))
+        except Unanswered as unanswered:
+            advice = "ask the cluster's administrators whether slurmctld runs"
+            return Finding("controller", str(unanswered), Verdict.WRONG, advice)
+        return Finding("controller", f"slurmctld answers; the account has {count} jobs there")
+
+    def _judge_partition(self, answer: Answer, wall_time: timedelta) -> Finding:
+        lines = [line.split("|") for line in answer.output.splitlines() if line.count("|") == 2]
+        limits = {name.rstrip("*"): (state, limit) for name, state, limit in lines}
+        default = next((name[:-1] for name, _, _ in lines if name.endswith("*")), "")
+        wanted = self.partition or default
+        known = ", ".join(sorted(limits)) or "none"
+        if answer.code or not limits:
+            return Finding("partition", f"sinfo: {answer.complaint}", Verdict.WRONG)
+        if wanted not in limits:
+            sentence = f"there is no partition {wanted!r}; there are {known}"
+            return Finding("partition", sentence, Verdict.WRONG, "set `partition`")
+        state, limit = limits[wanted]
+        if state != "up":
+            sentence = f"partition {wanted} is {state}"
+            return Finding("partition", sentence, Verdict.WRONG, "wait, or set `partition`")
+        longest = limit_of(limit)
+        if longest is not None and longest < wall_time:
+            sentence = (
+                f"partition {wanted} lets jobs run for {longest}, and a pilot asks for {wall_time}"
+            )
+            return Finding("partition", sentence, Verdict.WRONG, "set `wall_time` to less")
+        return Finding("partition", f"partition {wanted} is up; its time limit is {limit}")
+
     def is_out_of_reach(self, complaint: str) -> bool:
         """Whether slurmctld was not there."""
         return any(words in complaint for words in OUT_OF_REACH)
+
+
+def limit_of(text: str) -> timedelta | None:
+    """The span that ``1-02:03:04``, ``02:03:04`` or ``03:04`` is; None for ``infinite``."""
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text.strip())
+    if match is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+def _judge_version(answer: Answer) -> Finding:
+    said = answer.output.strip().splitlines()
+    if answer.code or not said:
+        advice = "name the directory of Slurm's commands by `bin_directory`"
+        return Finding("version", f"sbatch: {answer.complaint}", Verdict.WRONG, advice)
+    return Finding("version", said[-1])
+
+
+def _judge_trial(answer: Answer) -> Finding:
+    if answer.code:
+        advice = "change `partition`, `account`, `qos`, `options` or what a pilot asks for"
+        return Finding(
+            "submission", f"it would refuse a pilot: {answer.complaint}", Verdict.WRONG, advice
+        )
+    return Finding("submission", "it would take a pilot")
 
 
 def _entry(name: str, state: str, reason: str) -> Entry:

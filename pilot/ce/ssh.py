@@ -134,11 +134,11 @@ class SshShell:
             if client is not None:
                 client.close()
 
-    @property
-    def host_key(self) -> str:
-        """Kind and fingerprint of the key that the machine showed, as was expected."""
+    def describe(self) -> str:
+        """That it lets us in, and which key it showed, as was expected."""
         with self._asked(self._patience):
-            return fingerprint(self._transport().get_remote_server_key())
+            shown = fingerprint(self._transport().get_remote_server_key())
+            return f"{self._login} lets us in; its host key is the known one, {shown}"
 
     @contextmanager
     def _asked(self, patience: timedelta) -> Iterator[None]:
@@ -156,7 +156,8 @@ class SshShell:
                 raise
             except (OSError, EOFError, paramiko.SSHException) as failure:
                 self.close()
-                reason = str(failure) or "it closed the connection"
+                said = failure.strerror if isinstance(failure, OSError) else None
+                reason = said or str(failure) or "it closed the connection"
                 raise ShellUnavailable(f"SSH to {self._login} broke: {reason}") from failure
 
     @property

@@ -11,14 +11,17 @@ Which directory describes them: the first of these that is named or exists count
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from desktopgrid.model.errors import UnknownObject
+from desktopgrid.model.errors import ConfigurationError, UnknownObject
 from desktopgrid.model.sites import SiteConfig, read_sites
 from pilot.ce.base import ComputingElement
 from pilot.ce.doors import build_computing_element
+
+logger = logging.getLogger(__name__)
 
 VARIABLE = "GLIDEBRIDGE_SITES"
 HOME_VARIABLE = "GLIDEBRIDGE_HOME"
@@ -37,11 +40,49 @@ class Sites:
         """``state`` is where doors of this machine keep their pilots."""
         self._configurations, self._state, self._source = configurations, state, source
         self._doors: dict[str, ComputingElement] = {}
+        self._directory: Path | None = None
+        self._seen: _Files = ()
+        self.problem: str | None = None
+        """What is wrong with the newest files, which do not count until it is mended."""
 
     @classmethod
     def read(cls, directory: Path, environment: Mapping[str, str] = os.environ) -> Sites:
         """Those of ``directory``; raises ConfigurationError."""
-        return cls(read_sites(directory), state_directory(environment), str(directory))
+        seen = _files_in(directory)
+        sites = cls(read_sites(directory), state_directory(environment), str(directory))
+        sites._directory, sites._seen = directory, seen
+        return sites
+
+    def refresh(self) -> bool:
+        """Read the files again if any has changed; whether the sites are others now.
+
+        Files with a mistake in them leave all sites as they were: ``problem`` has file and line,
+        and the log has it once. Doors of sites that did not change stay open.
+        """
+        if self._directory is None:
+            return False
+        seen = _files_in(self._directory)
+        if seen == self._seen:
+            return False
+        self._seen = seen
+        try:
+            _existing(self._directory)
+            found = read_sites(self._directory)
+        except (ConfigurationError, UnknownObject) as error:
+            self.problem = str(error)
+            logger.error("Kept the sites as they were: %s", error)
+            return False
+        changed = {
+            name
+            for name in {*found, *self._configurations}
+            if found.get(name) != self._configurations.get(name)
+        }
+        for name in changed:
+            self._doors.pop(name, None)
+        self._configurations, self.problem = found, None
+        if changed:
+            logger.info("Read the sites again; changed are %s", ", ".join(sorted(changed)))
+        return bool(changed)
 
     def __repr__(self) -> str:
         return f"<Sites of {self._source}: {', '.join(self.names) or 'none'}>"
@@ -66,6 +107,21 @@ class Sites:
         if name not in self._doors:
             self._doors[name] = build_computing_element(self[name], self._state)
         return self._doors[name]
+
+
+_Files = tuple[tuple[str, int, int, int], ...]
+
+
+def _files_in(directory: Path) -> _Files:
+    """What tells whether a file there was changed, came or went."""
+    found = []
+    for path in sorted(directory.glob("*.conf")):
+        try:
+            facts = path.stat()
+        except OSError:
+            continue  # it went while we looked
+        found.append((path.name, facts.st_mtime_ns, facts.st_size, facts.st_ino))
+    return tuple(found)
 
 
 def sites_directory(

@@ -20,7 +20,9 @@ from pilot.ce.base import (
     Reference,
     SubmissionRefused,
 )
-from pilot.ce.batch import BatchCE, BatchSystem
+from pilot.ce.batch import BatchCE
+from pilot.ce.batch_system import BatchSystem
+from pilot.ce.finding import Finding, Verdict
 from pilot.ce.pbs import Pbs
 from pilot.ce.shell import Answer, LocalShell, Upload
 from pilot.ce.slurm import Slurm
@@ -419,3 +421,71 @@ def test_thousands_are_asked_for_at_once(system: BatchSystem, questions: int) ->
     shell.scripts.clear()
     ce.remove(names)
     assert len(shell.scripts) == questions + 1 + 1 + 10
+
+
+# Trying a site
+
+
+def findings(site: Site, system: BatchSystem | None = None, **facts: object) -> dict[str, Finding]:
+    job = site.job("check", **{"wall_time": timedelta(minutes=30), **facts})  # type: ignore[arg-type]
+    return {found.about: found for found in site.door(system, seconds=5).examine(job)}
+
+
+def test_a_site_that_works_is_told_in_sentences(slurm: Site) -> None:
+    said = [found.sentence for found in findings(slurm).values()]
+    assert said[0].startswith("commands are run on this machine, by ")
+    assert said[1] == f"jobs have their directories in {slurm.home}/jobs, where there is room"
+    assert said[2:] == [
+        "slurm 22.05.8",
+        "slurmctld answers; the account has 0 jobs there",
+        "partition main is up; its time limit is 1:00:00",
+        "it would take a pilot",
+    ]
+    assert not slurm.home.joinpath("jobs", "check").exists()
+
+
+def test_what_is_wrong_with_a_partition_is_told_with_what_to_do(slurm: Site) -> None:
+    found = findings(slurm, Slurm("moon"))["partition"]
+    assert found.sentence == "there is no partition 'moon'; there are main"
+    assert (found.verdict, found.advice) == (Verdict.WRONG, "set `partition`")
+    found = findings(slurm, Slurm("moon"))["submission"]
+    assert "would refuse a pilot: sbatch: error: " in found.sentence
+    found = findings(slurm, wall_time=timedelta(hours=2))["partition"]
+    assert found.sentence.startswith("partition main lets jobs run for 1:00:00, and a pilot asks")
+    set_fault(slurm.state, "sinfo", {"code": 0, "output": "main*|down|infinite\n"})
+    assert findings(slurm)["partition"].sentence == "partition main is down"
+
+
+def test_what_is_wrong_with_a_queue_is_told_with_what_to_do(tmp_path: Path) -> None:
+    site = Site(tmp_path, "pbs")
+    assert findings(site)["queue"].sentence == "the server answers; it has the queues main"
+    assert findings(site, Pbs(queue="main"))["queue"].sentence == "queue main is open"
+    found = findings(site, Pbs(queue="moon"))["queue"]
+    assert found.sentence == "there is no queue 'moon'; there are main"
+    found = findings(site, Pbs("torque"))["version"]
+    assert (found.verdict, found.advice) == (Verdict.WORRYING, "set `dialect = openpbs`")
+
+
+def test_nothing_more_is_asked_where_nothing_can_be(site: Site) -> None:
+    site.fault("ask", code=1, errors="Unable to contact; cannot connect")
+    last = list(findings(site).values())[-1]
+    assert (last.about, last.verdict) == (
+        ("controller" if site.kind == "slurm" else "server"),
+        Verdict.WRONG,
+    )
+    (site.home / "jobs").rmdir()
+    (site.home / "jobs").touch()
+    found = findings(site)["directory"]
+    assert "cannot be written" in found.sentence
+    assert "`directory`" in found.advice
+    for command in (site.directory / "bin").iterdir():
+        command.unlink()
+    found = findings(site)["version"]
+    assert "not found" in found.sentence
+    assert "`bin_directory`" in found.advice
+
+
+def test_a_site_that_hangs_is_a_finding(site: Site) -> None:
+    site.fault("ask", seconds=30)
+    found = findings(site)["machine"]
+    assert (found.verdict, found.sentence) == (Verdict.WRONG, "it did not answer within 5 s")

@@ -1,11 +1,10 @@
 """What every computing element promises, asked of the fake, the local one and real HTCondor."""
 
-import os
-import signal
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +21,6 @@ from pilot.ce.arc import ArcCE
 from pilot.ce.arc_rest import Arex
 from pilot.ce.base import (
     ComputingElement,
-    ComputingElementUnavailable,
     JobDescription,
     JobState,
     NothingToRetrieve,
@@ -33,6 +31,7 @@ from pilot.ce.batch import BatchCE
 from pilot.ce.condor import KEPT, CondorCE
 from pilot.ce.fake import FakeCE
 from pilot.ce.fake_arex import FakeArex
+from pilot.ce.finding import Verdict
 from pilot.ce.local import LocalCE
 from pilot.ce.pbs import Pbs
 from pilot.ce.shell import LocalShell
@@ -84,6 +83,7 @@ class World:
                 files=(self.directory / "enrolment",),
                 memory_mib=64,
                 disk_mib=1,
+                wall_time=timedelta(minutes=30),
             ),
             **facts,  # type: ignore[arg-type]
         )
@@ -162,8 +162,8 @@ def wait_a_little() -> None:
     time.sleep(0.1)
 
 
-@pytest.fixture
-def directory() -> Iterator[Path]:
+@contextmanager
+def a_place() -> Iterator[Path]:
     """The bundle and the secret, where HTCondor's account may come too."""
     with tempfile.TemporaryDirectory(prefix="glidebridge-test-") as name:
         place = Path(name)
@@ -171,6 +171,12 @@ def directory() -> Iterator[Path]:
         (place / "pilot.pyz").chmod(0o755)
         (place / "enrolment").touch(0o600)
         (place / "enrolment").write_text("a secret")
+        yield place
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    with a_place() as place:
         yield place
 
 
@@ -292,6 +298,12 @@ def test_a_pilot_s_files_may_go_when_it_was_submitted(world: World) -> None:
 
 def test_nobody_has_last_words_where_nobody_was(world: World) -> None:
     assert world.ce.last_words(Reference("another.schedd#1.0")) == ""
+
+
+def test_a_door_that_works_is_found_to(world: World) -> None:
+    found = list(world.ce.examine(world.a_pilot(files=(Path("nothing"),))))
+    assert found
+    assert not [finding for finding in found if finding.verdict is Verdict.WRONG], found
 
 
 def test_nothing_asked_is_nothing_done(world: World) -> None:
@@ -449,150 +461,3 @@ def test_an_output_s_name_stays_within_the_job_s_directory(
 def test_two_files_of_a_job_cannot_have_one_name(directory: Path) -> None:
     with pytest.raises(BadRequest, match=r"two files of a job are called 'pilot\.pyz'"):
         World(FakeCE(), wait_a_little, directory).a_pilot(files=(Path("/elsewhere/pilot.pyz"),))
-
-
-# Each door's own
-
-
-def test_a_pilot_that_the_pool_holds_has_failed_with_its_reason(
-    condor_pool: LoopbackPool, directory: Path
-) -> None:
-    schedd = schedd_of(condor_pool)
-    world = World(CondorCE(schedd), wait_a_little, directory)
-    (reference,) = world.ce.submit([world.a_pilot()])
-    world.eventually(reference, PilotStatus.RUNNING)
-    job = reference.partition("#")[2]
-    condor_pool.tool("condor_hold", "-reason", "maintenance", job, identity="alice")
-    state = world.eventually(reference, PilotStatus.FAILED)
-    assert state.reason.startswith("on hold: held by a user: maintenance")
-    world.ce.remove([reference])
-    assert world.eventually(reference, PilotStatus.DELETED)
-
-
-def test_a_pilot_that_lost_its_slot_does_not_start_again(
-    condor_pool: LoopbackPool, directory: Path
-) -> None:
-    world = World(CondorCE(schedd_of(condor_pool)), wait_a_little, directory)
-    (reference,) = world.ce.submit([world.a_pilot()])
-    job = reference.partition("#")[2]
-    started = ["condor_q", job, "-af", "JobCurrentStartExecutingDate"]
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condor_pool.tool(*started, identity="alice").strip().isdigit():
-        assert time.monotonic() < deadline
-    condor_pool.tool("condor_vacate_job", job, identity="alice")
-    seen = set()
-
-    def look() -> None:
-        state = world.state(reference)
-        seen.add(state.status if state is not None else None)
-
-    world.let_time_pass = look
-    world.eventually(reference, PilotStatus.WAITING)
-    seen.clear()
-    reason = "its slot was taken away, and it starts only once"
-    assert world.eventually(reference, PilotStatus.ABORTED).reason == reason
-    assert PilotStatus.RUNNING not in seen
-
-
-def test_a_pilot_that_the_pool_removes_is_aborted(
-    condor_pool: LoopbackPool, directory: Path
-) -> None:
-    world = World(CondorCE(schedd_of(condor_pool)), wait_a_little, directory)
-    (reference,) = world.ce.submit([world.a_pilot()])
-    condor_pool.tool("condor_rm", reference.partition("#")[2], identity="alice")
-    assert "alice" in world.eventually(reference, PilotStatus.ABORTED).reason
-
-
-def test_a_pool_that_does_not_answer_is_unknown_not_empty(directory: Path) -> None:
-    ce = CondorCE(Schedd(ScheddLocation(address="<127.0.0.1:1>")))
-    for ask in (ce.statuses, ce.remove):
-        with pytest.raises(ComputingElementUnavailable):
-            ask([Reference("schedd#1.0")])
-    with pytest.raises(ComputingElementUnavailable):
-        ce.submit([World(ce, wait_a_little, directory).a_pilot()])
-
-
-def test_the_fake_can_be_out_of_reach_and_can_refuse(directory: Path) -> None:
-    fake = FakeCE()
-    world = World(fake, fake.step, directory)
-    (reference,) = fake.submit([world.a_pilot()])
-    fake.unavailable_because = "its network is down"
-    with pytest.raises(ComputingElementUnavailable, match="network is down"):
-        fake.statuses([reference])
-    fake.unavailable_because = None
-    fake.refused_because = "it is closed"
-    with pytest.raises(SubmissionRefused, match="it is closed"):
-        fake.submit([world.a_pilot()])
-    assert fake.having(PilotStatus.WAITING) == [reference]
-
-
-def test_a_local_pilot_may_end_itself_at_sigterm_and_gets_it_once(directory: Path) -> None:
-    (directory / "pilot.pyz").write_text(
-        "#!/bin/sh\n"
-        "trap 'echo term; sleep 0.3; exit 0' TERM\n"
-        "echo up > up\n"
-        "while :; do sleep 0.05; done\n"
-    )
-    world = World(LocalCE(directory / "local"), wait_a_little, directory)
-    pilot = world.a_pilot()
-    (reference,) = world.ce.submit([pilot])
-    own = directory / "local" / pilot.stamp
-    deadline = time.monotonic() + 10
-    while not (own / "up").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    world.ce.remove([reference])
-    assert (own / "out").read_text() == "term\n"
-    assert (own / ".exit").read_text() == "0\n"
-
-
-def test_a_local_pilot_leaves_no_secret_behind(directory: Path) -> None:
-    world = World(LocalCE(directory / "local"), wait_a_little, directory)
-    pilots = [world.a_pilot("exit", "3"), world.a_pilot(), world.a_pilot()]
-    ended, taken_back, killed = world.ce.submit(pilots)
-    own = [directory / "local" / pilot.stamp for pilot in pilots]
-    world.eventually(ended, PilotStatus.FAILED)
-    world.ce.remove([taken_back])
-    os.killpg(int((own[2] / ".pid").read_text()), signal.SIGKILL)
-    world.eventually(killed, PilotStatus.ABORTED)
-    world.ce.remove([killed])
-    for place in own:
-        assert {path.name for path in place.iterdir() if path.name[0] != "."} == {"out", "err"}
-
-
-def test_a_local_pilot_that_does_not_listen_is_killed_with_what_it_started(
-    directory: Path,
-) -> None:
-    (directory / "pilot.pyz").write_text(
-        "#!/bin/sh\ntrap '' TERM\nsetsid sleep 600 &\nwhile :; do sleep 0.05; done\n"
-    )
-    world = World(
-        LocalCE(directory / "local", grace=timedelta(seconds=0.5)), wait_a_little, directory
-    )
-    (reference,) = world.ce.submit([world.a_pilot()])
-    world.ce.remove([reference])
-    assert world.eventually(reference, PilotStatus.DELETED)
-
-
-def test_a_local_pilot_whose_processes_were_killed_is_aborted(directory: Path) -> None:
-    world = World(LocalCE(directory / "local"), wait_a_little, directory)
-    pilot = world.a_pilot()
-    (reference,) = world.ce.submit([pilot])
-    waiter = int((directory / "local" / pilot.stamp / ".pid").read_text())
-    os.killpg(waiter, signal.SIGKILL)
-    assert world.eventually(reference, PilotStatus.ABORTED).reason
-
-
-def test_a_local_pilot_s_wall_time_is_kept(directory: Path) -> None:
-    world = World(LocalCE(directory / "local"), wait_a_little, directory)
-    long_over = timedelta(minutes=-10, seconds=1)  # with its slack that is one second
-    (reference,) = world.ce.submit([world.a_pilot(wall_time=long_over)])
-    state = world.eventually(reference, PilotStatus.FAILED)
-    assert "wall time" in state.reason
-
-
-@pytest.mark.parametrize("stamp", ["", "../x", "a b", "-x", "x/y"])
-def test_a_local_pilot_s_stamp_must_be_one(directory: Path, stamp: str) -> None:
-    world = World(LocalCE(directory / "local"), wait_a_little, directory)
-    with pytest.raises(SubmissionRefused, match="is no stamp"):
-        world.ce.submit([world.a_pilot(stamp=stamp)])

@@ -13,7 +13,7 @@ import pytest
 
 from desktopgrid.model.lifecycle import PilotStatus
 from pilot.ce.base import JobDescription
-from pilot.ce.batch import Unanswered
+from pilot.ce.batch_system import Unanswered
 from pilot.ce.pbs import Pbs
 from pilot.ce.shell import Answer
 

@@ -9,7 +9,7 @@ import pytest
 
 from desktopgrid.model.lifecycle import PilotStatus
 from pilot.ce.base import JobDescription
-from pilot.ce.batch import Entry, Unanswered
+from pilot.ce.batch_system import Entry, Unanswered
 from pilot.ce.shell import Answer
 from pilot.ce.slurm import MEANING, Slurm
 

@@ -146,3 +146,34 @@ def test_without_an_identity_it_says_what_to_do(tmp_path: Path) -> None:
     )
     assert result.exit_code == 1
     assert result.stderr.startswith(f"pilot: there is no identity file {identity}; make one by")
+
+
+def test_sites_check_says_what_is_wrong_and_what_to_do(world: World) -> None:
+    result = world.types("sites", "check")
+    assert result.stdout.split()[:4] == ["site", "verdict", "about", "finding"]
+    assert "lal   fine     door   it takes jobs, and runs none of them" in result.stdout
+    assert result.stderr == "Pilots can go in. Next: pilot submit --site NAME\n"
+    world.door.unavailable_because = "its network is down"
+    result = world.types("sites", "check", "lal", code=1)
+    assert "its network is down; wait until the test is over" in result.stdout
+    assert result.stderr == "No pilot can go into lal.\n"
+    shown = json.loads(world.types("sites", "check", "--format", "json", code=1).stdout)
+    assert shown == [
+        {
+            "site": "lal",
+            "verdict": "wrong",
+            "about": "door",
+            "finding": "its network is down",
+            "advice": "wait until the test is over",
+        }
+    ]
+
+
+def test_sites_check_knows_the_sites_that_there_are(world: World) -> None:
+    assert "no site 'moon'" in world.types("sites", "check", "lal", "moon", code=1).stderr
+    assert "Examples: pilot sites check" in world.types("sites", "check", "--help").stdout
+
+
+def test_sites_alone_lists_them(world: World) -> None:
+    assert "lal" in world.types("sites").stdout
+    assert json.loads(world.types("sites", "--format", "json").stdout)

@@ -98,3 +98,68 @@ def test_a_pilot_lives_as_long_as_the_batch_system_lets_it_or_shorter(tmp_path: 
     for lifetime, hours in (("", 2), ("1 h", 1), ("9 h", 2)):
         file.write_text(f"[site lal]\n{lines}lifetime = {lifetime}\n")
         assert Sites.read(tmp_path)["lal"].life.total_seconds() == hours * 3600
+
+
+LAL = "[site lal]\ncomputing_element = local\n"
+CERN = "[site cern]\ncomputing_element = fake\n"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "lal.conf").write_text(LAL)
+    (tmp_path / "cern.conf").write_text(CERN)
+    return tmp_path
+
+
+def test_changed_files_are_read_again_and_other_doors_stay_open(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    sites = Sites.read(directory)
+    lal, cern = sites.door("lal"), sites.door("cern")
+    assert not sites.refresh()
+    (directory / "lal.conf").write_text(LAL + "max_pilots = 3\n")
+    (directory / "new.conf").write_text("[site new]\ncomputing_element = fake\n")
+    assert sites.refresh()
+    assert sites["lal"].max_pilots == 3
+    assert sites.names == ["cern", "lal", "new"]
+    assert (sites.door("lal") is lal, sites.door("cern") is cern) == (False, True)
+    assert "Read the sites again; changed are lal, new" in caplog.text
+    (directory / "cern.conf").unlink()
+    assert sites.refresh()
+    assert sites.names == ["lal", "new"]
+
+
+def test_files_with_a_mistake_change_nothing_and_are_told_once_with_file_and_line(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sites = Sites.read(directory)
+    (directory / "lal.conf").write_text(LAL + "schedd = s\n")
+    (directory / "cern.conf").write_text(CERN + "max_pilots = 7\n")
+    for _ in range(3):
+        assert not sites.refresh()
+    assert sites["cern"].max_pilots == 10
+    assert sites.problem is not None
+    assert "lal.conf:3: [site lal] key 'schedd' is for condor" in sites.problem
+    assert caplog.text.count("Kept the sites as they were: ") == 1
+    (directory / "lal.conf").write_text(LAL)
+    assert sites.refresh()
+    assert (sites["cern"].max_pilots, sites.problem) == (7, None)
+
+
+def test_a_directory_that_is_gone_is_not_the_end_of_all_sites(
+    directory: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    sites = Sites.read(directory)
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "sites.d"
+    directory.rename(elsewhere)
+    assert not sites.refresh()
+    assert sites.names == ["cern", "lal"]
+    assert f"there is no directory {directory}" in str(sites.problem)
+    elsewhere.rename(directory)
+    sites.refresh()
+    assert sites.problem is None
+
+
+def test_sites_that_no_directory_describes_do_not_change() -> None:
+    assert not Sites({}, Path("/nowhere")).refresh()
