@@ -225,9 +225,14 @@ class Web:
         raise trouble
 
     def _check_literal(self, host: str) -> None:
-        with contextlib.suppress(ValueError):
-            if not self._reaches_private and not is_public(host):
-                raise _refusal(host, host)
+        if self._reaches_private:
+            return
+        # An address may be written in many ways, such as 2130706433 and 127.1: whoever looks it up
+        # understands them all.
+        with contextlib.suppress(OSError, UnicodeError):
+            for *_, address in socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST):
+                if not is_public(str(address[0])):
+                    raise _refusal(host, str(address[0]))
 
 
 def is_public(address: str) -> bool:

@@ -207,6 +207,11 @@ def may_see_worker(who: Who, worker: Who) -> bool:
     return reach is Reach.PUBLIC
 
 
+def may_see_pilot(who: Who, owner: str) -> bool:
+    """Whether ``who`` may know of a pilot of ``owner``: himself, and super users."""
+    return who.user == owner or who.level >= UserLevel.SUPER
+
+
 def may_refer(work_rights: int, data_owner_is_owner: bool, data_rights: int) -> bool:
     """Whether a work may refer to a data: never to one with lower rights than its own (3.3)."""
     order = [Reach.PRIVATE, Reach.GROUP, Reach.PUBLIC]

@@ -110,6 +110,8 @@ class LimitsSection:
     max_works: int = 2_000_000
     max_data_mib: int = 1 << 20
     quota_mib: int = 0
+    max_objects: int = 1_000_000
+    max_keys: int = 100_000
     min_free_mib: int = 256
     longest_wall_time: timedelta = timedelta(days=7)
     losses_per_retry: int = 10

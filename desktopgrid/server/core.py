@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -31,7 +31,7 @@ from desktopgrid.server import changes as c
 from desktopgrid.server import dispatcher, hosts, pilots, requests
 from desktopgrid.server.codec import CODEC
 from desktopgrid.server.journal import Journal
-from desktopgrid.server.recorded import RECORDS_KEPT, Name, Recorded, record
+from desktopgrid.server.recorded import RECORDS_KEPT, Name, Recorded, is_key, record
 from desktopgrid.server.state import Grid, Outcome
 from desktopgrid.server.watching import Watcher
 from desktopgrid.wire import messages as m
@@ -101,6 +101,8 @@ class Core:
         """What is on record of sessions that an earlier incarnation had, or that went idle, and of
         requests outside of any; the oldest first.
         """
+        self._keys = Counter(kept.user for name, kept in recorded.items() if is_key(name))
+        """Requests outside of sessions that are on record, by user."""
         self.peers: dict[str, Peer] = {}
         self.tickets: dict[str, Peer] = {}
         self._effects: deque[Effect] = deque()
@@ -256,6 +258,7 @@ class Core:
             if now < kept.last_at + RECORDS_KEPT:
                 break
             del self.recorded[session]
+            self._keys[kept.user] -= is_key(session)
             out.changes.append(c.RepliesForgotten(session, LAST_NUMBER))
         self._commit(None, 0, [], out)
 
@@ -362,6 +365,12 @@ class Core:
         on_record = self.answer_to(name)
         if on_record is not None:
             return on_record
+        if name is not None and self._keys[who.user] >= self.grid.policy.max_keys:
+            raise LimitExceeded(
+                f"{self._keys[who.user]} requests of yours are on record under keys, which is all"
+                " that anybody may have within a day ([limits] max_keys of the server); ask"
+                " without a key"
+            )
         answer = requests.answer(self.grid, who, "", request, now, out)
         if isinstance(answer, requests.Reading):
             return answer
@@ -370,6 +379,7 @@ class Core:
         if name is not None and type(request) in requests.RECORDED:
             body = record(name, who.user, answer, now, out)
             self.recorded[name.session] = Recorded(who.user, {name.sequence: body}, now)
+            self._keys[who.user] += 1
         self._commit(None, 0, [], out)
         return answer
 

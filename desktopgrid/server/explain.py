@@ -8,7 +8,7 @@ from datetime import datetime
 from desktopgrid.model.errors import UnknownObject
 from desktopgrid.model.lifecycle import FINAL_PILOTS, WorkStatus
 from desktopgrid.model.objects import Pilot, Work
-from desktopgrid.model.rights import READ, Who, grants
+from desktopgrid.model.rights import READ, Who, grants, may_see_pilot
 from desktopgrid.server.demand import why_site
 from desktopgrid.server.scheduler import UNSAID, HostState, demand_of
 from desktopgrid.server.state import Grid
@@ -113,7 +113,7 @@ def _momentary(state: HostState, wall_time: int, now: datetime) -> list[str]:
 
 
 def _why_pilot(grid: Grid, who: Who, pilot: Pilot, now: datetime) -> list[str]:
-    if not grants(who, READ, pilot.owner, grid.owner_group(pilot.owner), 0o750):
+    if not may_see_pilot(who, pilot.owner):
         raise UnknownObject.named("pilot", pilot.stamp)
     said = [
         f"Pilot {pilot.stamp} at site {pilot.site} is {pilot.status.value}"

@@ -31,14 +31,20 @@ from desktopgrid.model.rights import (
 )
 from desktopgrid.model.uris import Place, located
 from desktopgrid.server import changes as c
-from desktopgrid.server.state import Grid, Outcome, check_name, check_uid, clean, timestamp
+from desktopgrid.server.state import (
+    Grid,
+    Outcome,
+    Owned,
+    check_name,
+    check_uid,
+    clean,
+    timestamp,
+)
 from desktopgrid.server.tasks import offer
 from desktopgrid.server.users import save_user_group
 from desktopgrid.wire import messages as m
 
 Body = dict[str, Any]
-
-Owned = Application | Data | Session | Group
 
 LONGEST_WORD = 32
 """Characters in the name of a CPU type or of an operating system."""
@@ -78,6 +84,7 @@ def send_application(
     elif known is not None and name == known.name and not _may_namesake(who, rights):
         raise AlreadyThere(f"application {name!r} is there already, and is another user's")
     else:
+        grid.check_count(who.user)
         executables = {Platform(asked.cpu, asked.os): data.uid}
         application = Application(grid.check_new(asked.uid), name, who.user, rights, executables)
     grid.put_application(application)
@@ -180,6 +187,7 @@ def send_data(
     if known is not None and _is_again(known, who, asked):
         return {"uid": known.uid, "available": known.is_available}
     grid.check_new(asked.uid)
+    grid.check_count(who.user)
     data = Data(
         asked.uid,
         check_name(asked.name),
@@ -266,6 +274,7 @@ def send_group(
             raise AlreadyThere(f"there is a user group {name!r} already, or was")
         save_user_group(grid, UserGroup(uid, name), out)
     elif asked.kind in ("session", "group"):
+        grid.check_count(who.user)
         make = Session if asked.kind == "session" else Group
         _save_bag(grid, make(uid, name, who.user), out)
     else:
@@ -274,7 +283,7 @@ def send_group(
 
 
 def _save_bag(grid: Grid, bag: Session | Group, out: Outcome) -> None:
-    grid.bags[bag.uid] = bag
+    grid.put_bag(bag)
     kind = "session" if isinstance(bag, Session) else "group"
     out.changes.append(c.BagSaved(bag.uid, kind, bag.name, bag.owner, bag.rights, bag.is_deleted))
 

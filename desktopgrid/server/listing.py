@@ -14,10 +14,10 @@ from desktopgrid.model.modes import mode
 from desktopgrid.model.objects import Application, Group, Pilot, Session, User
 from desktopgrid.model.rights import (
     READ,
-    UserLevel,
     Who,
     grants,
     may_administer,
+    may_see_pilot,
     may_see_worker,
 )
 from desktopgrid.server.scheduler import HostState
@@ -238,7 +238,7 @@ def _sites(grid: Grid, who: Who, now: datetime) -> Iterable[Row]:
 
 def _pilots(grid: Grid, who: Who, now: datetime) -> Iterable[Row]:
     for pilot in grid.pilots.values():
-        if pilot.owner == who.user or who.level >= UserLevel.SUPER:
+        if may_see_pilot(who, pilot.owner):
             yield _pilot(grid, pilot)
 
 

@@ -29,8 +29,10 @@ def grid_from(
     grid.credentials = {credential.uid: credential for credential in snapshot.credentials}
     for data in snapshot.datas:
         grid.put_data(data)
-    grid.applications.update((a.uid, a) for a in snapshot.applications)
-    grid.bags = {bag.uid: bag for bag in snapshot.bags}
+    for application in snapshot.applications:
+        grid.put_application(application)
+    for bag in snapshot.bags:
+        grid.put_bag(bag)
     grid.bridges = {bridge.user: bridge for bridge in snapshot.bridges}
     grid.offers = {offer.uid: offer for offer in snapshot.offers}
     grid.delegations.update((each.uid, each) for each in snapshot.delegations)

@@ -23,6 +23,17 @@ RECORDS_KEPT = timedelta(days=1)
 """How long an answer stays on record whose client does not come back for it."""
 
 
+KEYED = "key:"
+"""How the session of a request begins that is called by a key: no session that a peer names has a
+colon.
+"""
+
+
+def is_key(session: str) -> bool:
+    """Whether what is on record under this session is of a request with a key."""
+    return session.startswith(KEYED)
+
+
 class Name(NamedTuple):
     """What a request is called: its session, and its number there."""
 
@@ -34,8 +45,7 @@ class Name(NamedTuple):
         """The name of a request outside of any session, under the ``key`` that its sender chose.
         Another request under that key has the same session and another number.
         """
-        # No session that a peer names has a colon.
-        session = "key:" + hashlib.sha256(f"{user}\n{key}".encode()).hexdigest()
+        session = KEYED + hashlib.sha256(f"{user}\n{key}".encode()).hexdigest()
         content = hashlib.sha256(CODEC.encode(request, 0)).digest()
         return cls(session, int.from_bytes(content[:6], "big") + 1)
 

@@ -40,7 +40,7 @@ from desktopgrid.server import (
     submitting,
     users,
 )
-from desktopgrid.server.state import Grid, Outcome
+from desktopgrid.server.state import Grid, Outcome, Owned
 from desktopgrid.server.tasks import abort, offer
 from desktopgrid.wire import messages as m
 
@@ -82,11 +82,12 @@ def permitted(who: Who, request: m.Request) -> Entry:
         raise AccessDenied(f"no policy lets anybody ask {request.verb}")
     if entry.policy is not None and not entry.policy(who):
         level = who.level.name.lower()
-        raise AccessDenied(f"a user of level {level} may not {request.verb}")
+        raise AccessDenied(f"a user of level {level} may not {WORDS[type(request)]}")
     if not entry.scope & who.scope:
         good = str(who.scope) or "all but that"
         raise AccessDenied(
-            f"your token is good for {good} only; {request.verb} wants one for {entry.scope}"
+            f"your token is good for {good} only; to {WORDS[type(request)]} it has to be good for"
+            f" {entry.scope}"
         )
     return entry
 
@@ -197,7 +198,7 @@ def _remove(
 ) -> Body | Reading:
     """XW-GEN-1: marked deleted, never used again. All of them, or none if one cannot be."""
     works = _open_works(grid, who, asked.uids)
-    others: list[inserting.Owned] = []
+    others: list[Owned] = []
     leavers: dict[str, User | UserGroup] = {}
     over = {name for work in out.ended for name in (work, work.rpartition("-")[0])}
     for uid in asked.uids:
@@ -258,6 +259,39 @@ REQUESTS: dict[type[m.Request], Entry] = {
     m.FetchDelegation: Entry(may_provision, delegations.fetch, Scope.BRIDGE),
     m.DelegationReport: Entry(may_provision, delegations.report, Scope.BRIDGE),
 }
+
+WORDS: dict[type[m.Request], str] = {
+    m.Submit: "submit works",
+    m.Watch: "wait for works",
+    m.Cancel: "cancel works",
+    m.ListObjects: "list objects",
+    m.GetResults: "fetch results",
+    m.Why: "ask why a work waits",
+    m.Stats: "ask how the grid does",
+    m.Report: "ask for reports",
+    m.UsageRecords: "read the records of everybody's use",
+    m.SendApplication: "insert applications",
+    m.SendData: "insert datas",
+    m.SendGroup: "insert sessions and groups",
+    m.SendUser: "insert users",
+    m.ChangeUser: "change users",
+    m.SendToken: "make tokens",
+    m.Revoke: "revoke users and tokens",
+    m.Chmod: "change access rights",
+    m.Remove: "remove objects",
+    m.Demand: "see what pilots are wanted for",
+    m.SubmitPilots: "submit pilots",
+    m.PilotReport: "report on pilots",
+    m.DrainPilots: "drain pilots",
+    m.SiteReport: "report on sites",
+    m.Validate: "validate applications",
+    m.SendOffers: "offer to take delegations",
+    m.TakeOffer: "delegate what you have",
+    m.Delegate: "delegate what you have",
+    m.FetchDelegation: "fetch what was delegated",
+    m.DelegationReport: "report on what was delegated",
+}
+"""What each request is to do, as people say it."""
 
 READING = frozenset(
     (

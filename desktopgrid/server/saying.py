@@ -57,6 +57,21 @@ class Of(logging.Filter):
         return record.levelno >= logging.ERROR or module_of(record.name) in self._modules
 
 
+class OneLine(logging.Formatter):
+    """A line a message. Names that others give, such as those in certificates, forge no line, and
+    move no cursor.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """The message; what stands below it, such as a trace, is not part of it."""
+        text = super().formatMessage(record)
+        if text.isprintable():
+            return text
+        return "".join(
+            char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+        )
+
+
 def set_up_log(level: LogLevel, file: Path | None = None) -> None:
     """Send what is worth telling to standard error, or to a file that is replaced when it is full;
     the last few of those are kept.
@@ -66,11 +81,8 @@ def set_up_log(level: LogLevel, file: Path | None = None) -> None:
         if file is None
         else RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=LOGS_KEPT)
     )
-    logging.basicConfig(
-        level=LEVELS[level],
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        handlers=[handler],
-    )
+    handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=LEVELS[level], handlers=[handler])
     # What these say at INFO is about themselves.
     for name in ("alembic", "asyncio", "aiohttp.access"):
         logging.getLogger(name).setLevel(max(LEVELS[level], logging.WARNING))

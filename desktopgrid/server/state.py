@@ -8,6 +8,7 @@ made at start from what the database has, and made again whenever a commit faile
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -48,6 +49,9 @@ from desktopgrid.wire.messages import Message, Submit
 REQUIRED_PERIODS = 3
 """Alive periods of silence after which a host is lost."""
 
+Owned = Application | Data | Session | Group
+"""What users insert."""
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -61,6 +65,10 @@ class Policy:
     quota_mib: int = 0
     """What a user's datas may take on the server, unless he has a quota of his own; 0: all there
     is."""
+    max_objects: int = 1_000_000
+    """Applications, datas, sessions and groups that a user may have."""
+    max_keys: int = 100_000
+    """Requests on record, by keys that their senders gave, that a user may have."""
     direct_from: int = 0
     """Bytes from which contents go to the S3 store; 0: there is none."""
     schemes: tuple[str, ...] = ()
@@ -135,6 +143,8 @@ class Grid:
         self.applications: dict[str, Application] = {}
         self.datas: dict[str, Data] = {}
         self.holdings = Holdings()
+        self._owned: Counter[str] = Counter()
+        """Objects that are not deleted, by owner."""
         self.bags: dict[str, Session | Group] = {}
         self.bridges: dict[str, Bridge] = {}
         """by their users"""
@@ -261,13 +271,34 @@ class Grid:
 
     def put_application(self, application: Application) -> None:
         """``application`` is as given from now on."""
+        self._count(self.applications.get(application.uid), application)
         self.applications[application.uid] = application
         self.scheduler.rematch()
 
     def put_data(self, data: Data) -> None:
         """``data`` is as given from now on."""
         self.holdings.change(self.datas.get(data.uid), data)
+        self._count(self.datas.get(data.uid), data)
         self.datas[data.uid] = data
+
+    def put_bag(self, bag: Session | Group) -> None:
+        """``bag`` is as given from now on."""
+        self._count(self.bags.get(bag.uid), bag)
+        self.bags[bag.uid] = bag
+
+    def _count(self, before: Owned | None, after: Owned) -> None:
+        """One object more of its owner's, or one less."""
+        self._owned[after.owner] += (not after.is_deleted) - (
+            before is not None and not before.is_deleted
+        )
+
+    def check_count(self, owner: str) -> None:
+        """Raise LimitExceeded if ``owner`` has as many objects as anybody may."""
+        if self._owned[owner] >= self.policy.max_objects:
+            raise LimitExceeded(
+                f"you have {self._owned[owner]} applications, datas, sessions and groups, which is"
+                " all that anybody may ([limits] max_objects of the server); remove some (xw rm)"
+            )
 
     def quota(self, owner: str) -> int:
         """MiB that the datas of ``owner`` may take here; 0: all there is."""
@@ -279,6 +310,8 @@ class Grid:
         """Raise LimitExceeded if the content of ``data`` would be more than its owner may have."""
         quota, used = self.quota(data.owner), self.holdings.used(data.owner)
         if not quota or data.is_elsewhere or self.holdings.has(data):
+            return
+        if self.holdings.has_begun(data.uid):
             return
         if used + data.size > quota << 20:
             raise LimitExceeded(

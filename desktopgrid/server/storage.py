@@ -162,6 +162,10 @@ class Store:
                 if path.stat().st_mtime < before:
                     yield path.name
 
+    def unfinished(self) -> frozenset[str]:
+        """The uploads that there are parts of."""
+        return frozenset(path.name for path in self._partial.iterdir())
+
     def sweep(self, before: float) -> int:
         """Throw away the uploads that nobody has gone on with since ``before``; how many."""
         count = 0
@@ -244,8 +248,9 @@ class Upload:
     def __init__(self, store: Store, part: Path, descriptor: int, sha256: str, size: int) -> None:
         self._store, self._part, self._descriptor = store, part, descriptor
         self.sha256, self.size = sha256, size
-        self._digest = hashlib.sha256()
         self.offset = self._take_up()
+        self._digest = hashlib.sha256() if not self.offset else None
+        """Of what was written; of an upload that was taken up it is made when all is there."""
         self._checked = self.offset
 
     def __enter__(self) -> Upload:
@@ -274,7 +279,8 @@ class Upload:
             rest = memoryview(content)
             while rest:
                 rest = rest[self._store.files.write(self._descriptor, rest) :]
-        self._digest.update(content)
+        if self._digest is not None:
+            self._digest.update(content)
         self.offset += len(content)
         return self.offset
 
@@ -285,9 +291,10 @@ class Upload:
         """
         if self.offset != self.size:
             raise BadRequest(f"{self.offset} bytes of {self.size} were uploaded so far")
-        if self._digest.hexdigest() != self.sha256:
+        found = self._digest.hexdigest() if self._digest is not None else self._read_again()
+        if found != self.sha256:
             self.throw_away()
-            raise WrongDigest(f"the content's SHA-256 is {self._digest.hexdigest()}")
+            raise WrongDigest(f"the content's SHA-256 is {found}")
         with self._failing("store"):
             self._store.files.sync(self._descriptor)
             self._store.place(self._part, self.sha256)
@@ -305,15 +312,21 @@ class Upload:
             self._descriptor = -1
 
     def _take_up(self) -> int:
-        """Hash what there is already and go to its end; what is too long is thrown away."""
+        """Go to the end of what there is already; what is too long is thrown away."""
         length = os.fstat(self._descriptor).st_size
         if length > self.size:
             os.ftruncate(self._descriptor, 0)
             return 0
+        return os.lseek(self._descriptor, 0, os.SEEK_END)
+
+    def _read_again(self) -> str:
+        """The digest of all that there is."""
+        digest = hashlib.sha256()
         with translated("read what was uploaded"):
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
             while content := os.read(self._descriptor, CHUNK):
-                self._digest.update(content)
-        return length
+                digest.update(content)
+        return digest.hexdigest()
 
     @contextmanager
     def _failing(self, verb: str) -> Iterator[None]:

@@ -5,11 +5,27 @@ Decides; whose try it is, and the time, are arguments. It keeps nothing of who h
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Hashable
 
 from desktopgrid.model.errors import LimitExceeded
 
 MOST_KEYS = 10_000
+
+
+def origin_of(address: str) -> str:
+    """What stands for who comes from ``address``: itself, or its network where it is IPv6, of which
+    everybody has 2^64 addresses.
+    """
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(found) >> 64 << 64, 64)))
 
 
 class Throttled(LimitExceeded):

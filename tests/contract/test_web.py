@@ -298,9 +298,15 @@ def test_a_proxy_is_asked_for_http(server: WebServer, tmp_path: Path) -> None:
     assert server.asked[0][1]["Proxy-Authorization"] == "Basic bWU6cGFzcw=="
 
 
-def test_a_proxy_is_not_asked_for_what_is_private(server: WebServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "literal", ["169.254.169.254", "2130706433", "0x7f.1", "127.1", "[::ffff:127.0.0.1]", "[::1]"]
+)
+def test_a_proxy_is_not_asked_for_what_is_private(
+    server: WebServer, tmp_path: Path, literal: str
+) -> None:
+    """However its address is written."""
     by = Web(environment={"http_proxy": server.url})
-    error = refusal("http://169.254.169.254/a", tmp_path / "data", by)
+    error = refusal(f"http://{literal}/a", tmp_path / "data", by)
     assert isinstance(error, AccessDenied)
     assert server.asked == []
 

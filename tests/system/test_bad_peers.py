@@ -345,7 +345,7 @@ def test_nothing_is_hashed_for_who_may_not_ask_for_it(
     uid = new_uid()
     bystander.grid.session.ask(SendUser(uid, f"bob-{uid[-8:]}"))
     bob = server.client(bystander.grid.new_identity("client", uid))
-    with pytest.raises(AccessDenied, match="level standard may not senduser"):
+    with pytest.raises(AccessDenied, match="level standard may not insert users"):
         bob.session.ask(SendUser(new_uid(), "eve", password="short"))
 
 

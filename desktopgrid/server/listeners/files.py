@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -146,11 +147,17 @@ async def put_data(request: web.Request) -> web.Response:
     if data.is_available:
         await service.until_durable()
         return web.Response(status=201, headers={OFFSET: str(data.size)})
-    answer = await _receive(request, data.uid, data.sha256, data.size)
-    if answer.status == 201:
-        service.core.change(lambda grid, out: arrived(grid, data, out))
-        await service.until_durable()
-        service.watcher.uploaded(service.core.grid, peer, data.uid)
+    holdings, store = service.core.grid.holdings, request.app["store"]
+    holdings.begin(data)
+    try:
+        answer = await _receive(request, data.uid, data.sha256, data.size)
+        if answer.status == 201:
+            service.core.change(lambda grid, out: arrived(grid, data, out))
+            await service.until_durable()
+            service.watcher.uploaded(service.core.grid, peer, data.uid)
+    finally:
+        if not store.offset(data.uid):
+            holdings.end(data.uid)
     return answer
 
 
@@ -202,12 +209,39 @@ async def get_output(request: web.Request) -> web.StreamResponse:
 
 
 async def sweep(service: Service, store: Store) -> None:
-    """Throw away, now and then, what was never uploaded to its end."""
+    """Throw away, now and then, what was never uploaded to its end, or is of a data that was
+    removed since; what is kept counts for its owner.
+    """
     while True:
         count = await in_thread(service, store.sweep, time.time() - UPLOADS_KEPT)
+        with suppress(Unavailable):
+            count += await count_parts(service, store)
         if count:
             logger.info("Threw away %d uploads that nobody went on with", count)
         await asyncio.sleep(SWEEP_PERIOD)
+
+
+async def count_parts(service: Service, store: Store) -> int:
+    """Let the datas of which there are parts, and no others, count for their owners. Parts of datas
+    that are gone are thrown away; how many.
+    """
+    grid, thrown_away = service.core.grid, 0
+    begun = grid.holdings.begun
+    names = await in_thread(service, store.unfinished)
+    for uid in begun - names:
+        grid.holdings.end(uid)
+    for name in names:
+        data = grid.datas.get(name)
+        if data is None:
+            continue
+        if not data.is_deleted:
+            grid.holdings.begin(data)
+            continue
+        with suppress(Unavailable, FileNotFoundError):
+            await in_thread(service, store.discard, name)
+            grid.holdings.end(name)
+            thrown_away += 1
+    return thrown_away
 
 
 async def collect(home: Home) -> None:

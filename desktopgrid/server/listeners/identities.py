@@ -25,7 +25,7 @@ from desktopgrid.server.issuers import Claims, Issuer, issuer_of
 from desktopgrid.server.listeners.clock import utc_now
 from desktopgrid.server.proved import Proved, Shown
 from desktopgrid.server.state import Grid, Outcome
-from desktopgrid.server.throttle import Throttle
+from desktopgrid.server.throttle import Throttle, origin_of
 from desktopgrid.server.trusted import TrustedDirectory
 from desktopgrid.server.users import revoke_token
 from desktopgrid.wire.proof import certificate_message, new_nonce
@@ -65,7 +65,7 @@ class Identities:
         looked at.
         """
         now = asyncio.get_running_loop().time()
-        self._attempts.count(address, now)
+        self._attempts.count(origin_of(address), now)
         self._trusted()
         self._nonces = {nonce: at for nonce, at in self._nonces.items() if at > now}
         if len(self._nonces) >= MOST_NONCES:
@@ -87,7 +87,7 @@ class Identities:
         NotAuthenticated with the reason, or Throttled.
         """
         now = asyncio.get_running_loop().time()
-        self._attempts.count(address, now)
+        self._attempts.count(origin_of(address), now)
         trusted = self._trusted()
         expires_at = self._nonces.pop(nonce, None)
         if expires_at is None or expires_at <= now:
@@ -112,7 +112,7 @@ class Identities:
         NotAuthenticated with the reason, Throttled, or Unavailable where the issuer does not
         answer.
         """
-        self._attempts.count(address, asyncio.get_running_loop().time())
+        self._attempts.count(origin_of(address), asyncio.get_running_loop().time())
         url = issuer_of(token)
         issuer = self._issuers.get(url)
         if issuer is None:

@@ -7,6 +7,7 @@ same time, and the same words.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -18,7 +19,7 @@ from desktopgrid.model.errors import NotAuthenticated, Unavailable
 from desktopgrid.model.objects import User
 from desktopgrid.server.people import check_length
 from desktopgrid.server.state import Grid
-from desktopgrid.server.throttle import Throttle
+from desktopgrid.server.throttle import Throttle, origin_of
 from desktopgrid.server.watching import Watcher
 
 GUESSES, GUESSES_A_SECOND = 5, 1.0
@@ -27,6 +28,8 @@ together ten times as many.
 """
 MOST_CHECKS = 100
 """Passwords that may wait to be checked: two at a time are, a fifth of a second each."""
+SHARE_OF_ORIGIN, SHARE_OF_LOGIN = 25, 10
+"""How many of them may be one address's, and one login's from there: right ones, too, take time."""
 
 T = TypeVar("T")
 
@@ -41,7 +44,8 @@ class Passwords:
         self._nobodys = self._hasher.hash("nobody has this password")
         self._guesses = Throttle(GUESSES, GUESSES_A_SECOND)
         self._guesses_from = Throttle(10 * GUESSES, 10 * GUESSES_A_SECOND)
-        self._checking = 0
+        self._checking: Counter[str | tuple[str, str]] = Counter()
+        """Passwords that wait, by where they come from, and by login and that."""
 
     async def hash(self, password: str) -> str:
         """What is kept of ``password``; raises BadRequest where it is too short."""
@@ -52,12 +56,12 @@ class Passwords:
         """The user with this login and password; raises NotAuthenticated, Throttled where
         ``address`` guesses, or Unavailable.
         """
-        if self._checking >= MOST_CHECKS:
-            raise Unavailable("too many log in at present")
+        origin = origin_of(address)
+        self._check_room(origin, login)
         now = asyncio.get_running_loop().time()
-        self._guesses_from.count(address, now)
-        self._guesses.count((login, address), now)
-        self._checking += 1
+        self._guesses_from.count(origin, now)
+        self._guesses.count((login, origin), now)
+        self._checking.update((origin, (login, origin)))
         try:
             user = await self._user(grid, login, password)
         except NotAuthenticated as error:
@@ -65,10 +69,21 @@ class Passwords:
             self._watcher.logged_in(login, address, code=error.code)
             raise
         finally:
-            self._checking -= 1
-        self._guesses_from.forgive(address)
-        self._guesses.forgive((login, address))
+            self._checking -= Counter((origin, (login, origin)))
+        self._guesses_from.forgive(origin)
+        self._guesses.forgive((login, origin))
         return user
+
+    def _check_room(self, origin: str, login: str) -> None:
+        """Raises Unavailable where too many passwords wait, or too many of one who sends them."""
+        of_origin, of_login = self._checking[origin], self._checking[login, origin]
+        if self._checking.total() >= 2 * MOST_CHECKS:
+            raise Unavailable("too many log in at present")
+        if of_origin >= SHARE_OF_ORIGIN or of_login >= SHARE_OF_LOGIN:
+            raise Unavailable(
+                "too many log in from where you are at present; a token (`xw login`) takes no time"
+                " to check"
+            )
 
     async def _user(self, grid: Grid, login: str, password: str) -> User:
         user = grid.user_named(login)

@@ -84,6 +84,7 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self._readers = ThreadPoolExecutor(4, "reader")
         self.files = ThreadPoolExecutor(8, "files")
+        self.parsers = ThreadPoolExecutor(1, "parser")
         self.passwords = Passwords(watcher)
         self.identities: Identities | None = None
         """Who looks at certificates, once that is open."""
@@ -255,7 +256,7 @@ class Service:
             core.durable(core.journal.written)
             core.end_all(Unavailable.code, self._trouble)
         self._disappoint(self._trouble)
-        for pool in (self._readers, self.files):
+        for pool in (self._readers, self.files, self.parsers):
             pool.shutdown(wait=False)
         self.passwords.close()
         self._judge.close()

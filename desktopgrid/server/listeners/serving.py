@@ -103,6 +103,8 @@ def policy_of(home: Home) -> Policy:
         longest_wall_time=int(limits.longest_wall_time.total_seconds()),
         losses_per_retry=limits.losses_per_retry,
         quota_mib=limits.quota_mib,
+        max_objects=limits.max_objects,
+        max_keys=limits.max_keys,
         direct_from=home.config.store.from_mib << 20 if home.config.store.endpoint else 0,
         schemes=home.config.datas.schemes,
         longest_delegation=home.config.identity.longest_delegation,

@@ -62,8 +62,8 @@ async def call(request: web.Request) -> web.Response:
     service: Service = request.app["service"]
     body = await request.read()
     try:
-        # A long one would keep everybody else waiting.
-        name, parameters = await service.in_thread(service.files, read, body)
+        # A long one would keep everybody else waiting, and uploads that share its threads.
+        name, parameters = await service.in_thread(service.parsers, read, body)
         answer = written(await _answer(request, name, parameters))
     except GridError as error:
         answer = written(xmlrpc.client.Fault(status_of(error), f"{error.code}: {error}"))

@@ -4,6 +4,7 @@ what.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -221,3 +222,46 @@ def test_who_gives_his_content_another_size_has_not_sent_that(narrow: GridUnderT
     narrow.ask(m.Remove(("old",)))
     narrow.ask(m.Remove(("lie",)))
     assert narrow.grid.holdings.used("alice") == 0
+
+
+# --- what is on its way, and how much there may be ------------------------------------------------
+
+
+def test_what_has_begun_to_come_counts_until_it_is_here_or_thrown_away() -> None:
+    narrow = GridUnderTest(Policy(quota_mib=2))
+    narrow.ask(m.SendData("d1", "d1", "1" * 64, MIB))
+    narrow.ask(m.SendData("d2", "d2", "2" * 64, 2 * MIB))
+    grid = narrow.grid
+    assert grid.holdings.used("alice") == 0
+    grid.holdings.begin(grid.datas["d1"])
+    grid.holdings.begin(grid.datas["d1"])
+    assert grid.holdings.used("alice") == MIB
+    grid.check_quota(grid.datas["d1"])
+    with pytest.raises(LimitExceeded, match="your datas take 1048576 of the 2097152"):
+        grid.check_quota(grid.datas["d2"])
+    narrow.ask(m.Remove(("d1",)))
+    assert grid.holdings.used("alice") == MIB, "its parts are still there"
+    grid.holdings.end("d1")
+    assert grid.holdings.used("alice") == 0
+    grid.holdings.begin(grid.datas["d2"])
+    grid.put_data(replace(grid.datas["d2"], is_available=True))
+    assert (grid.holdings.used("alice"), grid.holdings.begun) == (2 * MIB, frozenset())
+
+
+def test_a_user_has_a_bounded_number_of_objects() -> None:
+    grid = GridUnderTest(Policy(max_objects=3))
+    grid.ask(m.SendData("d1", "d1", "1" * 64, 1))
+    grid.ask(m.SendGroup("s1", "session", "s1"))
+    grid.grid.put_data(replace(grid.grid.datas["d1"], is_available=True))
+    grid.ask(m.SendApplication("a1", "a1", "x86_64", "linux", "d1"))
+    for asked in (
+        m.SendData("d2", "d2", "2" * 64, 1),
+        m.SendGroup("g1", "group", "g1"),
+        m.SendApplication("a2", "a2", "x86_64", "linux", "d1"),
+    ):
+        with pytest.raises(LimitExceeded, match=r"\[limits\] max_objects"):
+            grid.ask(asked)
+    grid.ask(m.SendApplication("a1", "a1", "aarch64", "linux", "d1"))
+    grid.ask(m.SendGroup("g1", "group", "g1"), "admin")
+    grid.ask(m.Remove(("s1",)))
+    grid.ask(m.SendData("d2", "d2", "2" * 64, 1))

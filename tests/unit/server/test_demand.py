@@ -241,7 +241,7 @@ def test_news_are_what_happened_since(grid: GridUnderTest) -> None:
 
 
 def test_only_who_may_have_pilots_is_told(grid: GridUnderTest) -> None:
-    with pytest.raises(AccessDenied, match="standard may not demand"):
+    with pytest.raises(AccessDenied, match="standard may not see what pilots"):
         grid.ask(m.Demand(), "alice")
 
 

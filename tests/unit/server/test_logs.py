@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from desktopgrid.server import logs
 from desktopgrid.server.logs import LineFile, append
+from desktopgrid.server.saying import OneLine
 
 
 def a_log(path: Path, most: int = 1 << 20, kept: int = 2) -> LineFile:
@@ -111,3 +114,16 @@ def test_another_users_directory_gets_no_logs(tmp_path, monkeypatch):
         os.chown(tmp_path, 1, -1)
     with pytest.raises(PermissionError, match="belongs to another user"):
         append(tmp_path / "a.log", b"x\n")
+
+
+def test_names_that_others_give_forge_no_line_of_the_servers_log() -> None:
+    name = "Ann\n2026-11-25 INFO forged\x1b[2J\u2028"
+    try:
+        raise ValueError("a\nb")
+    except ValueError:
+        record = logging.LogRecord(
+            "x", logging.INFO, "f", 1, "%s logged in", (name,), sys.exc_info()
+        )
+    first, *trace = OneLine("%(levelname)s: %(message)s").format(record).splitlines()
+    assert first == r"INFO: Ann\n2026-11-25 INFO forged\x1b[2J\u2028 logged in"
+    assert trace[0].startswith("Traceback")

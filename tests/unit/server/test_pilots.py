@@ -385,3 +385,17 @@ def test_a_pilot_is_good_for_running_works_and_nothing_else(grid: GridUnderTest)
     state = enrol(grid, "p1")
     grid.ask(m.ChangeUser("ada", email="a@b"), "admin")
     assert state.who.scope is Scope.RUN
+
+
+def test_who_may_see_a_pilot_may_ask_why_and_nobody_else(grid: GridUnderTest) -> None:
+    """Others of its user's group are told no more than that they may see none."""
+    for login in ("ada", "eve"):
+        user = grid.grid.users.get(login) or a_user(login)
+        grid.add_user(replace(user, group="g"))
+    submit(grid, "p")
+    assert [row["uid"] for row in grid.ask(m.ListObjects("pilots"), "ada")["rows"]] == ["p"]
+    assert grid.ask(m.Why("p"), "ada")["sentences"]
+    assert grid.ask(m.Why("p"), "admin")["sentences"]
+    assert grid.ask(m.ListObjects("pilots"), "eve")["rows"] == []
+    with pytest.raises(UnknownObject, match="no pilot 'p' that you may see"):
+        grid.ask(m.Why("p"), "eve")

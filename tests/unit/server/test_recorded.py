@@ -7,11 +7,11 @@ from datetime import datetime
 
 import pytest
 
-from desktopgrid.model.errors import AlreadyThere, NotAuthenticated
+from desktopgrid.model.errors import AlreadyThere, LimitExceeded, NotAuthenticated
 from desktopgrid.server.changes import Change, RepliesForgotten, ReplyRecorded
 from desktopgrid.server.core import Core
 from desktopgrid.server.recorded import RECORDS_KEPT, Name
-from desktopgrid.server.state import Outcome
+from desktopgrid.server.state import Outcome, Policy
 from desktopgrid.server.watching import Watcher
 from desktopgrid.wire import messages as m
 from tests.builders import NOON, GridUnderTest, a_user, hours, seconds, who
@@ -102,3 +102,20 @@ def test_nobody_is_known_by_what_was_revoked_ran_out_or_is_another_kind(core: Co
     core.grid.put_user(a_user(is_revoked=True))
     with pytest.raises(NotAuthenticated):
         core.present("token-alice", NOON)
+
+
+def test_a_user_has_a_bounded_number_of_requests_on_record() -> None:
+    grid = GridUnderTest(Policy(max_keys=2)).grid
+    core = Core(grid, AJournal(), {}, Watcher(lambda: NOON))  # type: ignore[arg-type]
+    first = ask(core, "k1")
+    ask(core, "k2", m.SendGroup("g2", "session", "g2"))
+    with pytest.raises(LimitExceeded, match=r"\[limits\] max_keys"):
+        ask(core, "k3", m.SendGroup("g3", "session", "g3"))
+    assert ask(core, "k1") == first, "what is on record is answered"
+    ask(core, "", m.SendGroup("g3", "session", "g3"))
+    core.forget_idle(NOON + RECORDS_KEPT)
+    ask(core, "k3", m.SendGroup("g4", "session", "g4"), NOON + RECORDS_KEPT)
+    loaded = Core(grid, AJournal(), core.recorded, Watcher(lambda: NOON))  # type: ignore[arg-type]
+    ask(loaded, "k5", m.SendGroup("g5", "session", "g5"))
+    with pytest.raises(LimitExceeded):
+        ask(loaded, "k6", m.SendGroup("g6", "session", "g6"))

@@ -63,6 +63,6 @@ def test_epochs_that_no_task_has_are_not_asked_for(asked: m.UsageRecords) -> Non
 
 def test_records_are_for_super_users() -> None:
     grid = GridUnderTest()
-    with pytest.raises(AccessDenied, match="a user of level standard may not usagerecords"):
+    with pytest.raises(AccessDenied, match="a user of level standard may not read the records"):
         grid.ask(m.UsageRecords())
     assert grid.ask(m.UsageRecords(), "admin").question == m.UsageRecords()

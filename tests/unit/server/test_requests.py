@@ -377,7 +377,7 @@ def test_a_removal_of_several_removes_all_or_none(grid: GridUnderTest) -> None:
 
 def test_what_a_user_may_not_ask_is_known_before_anything_is_prepared(grid: GridUnderTest) -> None:
     asked = m.SendUser("u2", "eve", password="long enough to be hashed for a fifth of a second")
-    with pytest.raises(AccessDenied, match="level standard may not senduser"):
+    with pytest.raises(AccessDenied, match="level standard may not insert users"):
         requests.permitted(who(grid.grid.users["alice"]), asked)
     assert requests.permitted(who(grid.grid.users["admin"]), asked)
 
@@ -410,3 +410,7 @@ def test_many_names_are_not_each_compared_with_all(
         grid.grid.put_application(an_application(f"app{name}"))
     grid.ask(asked(tuple(names)))
     assert Counted.compared < 20 * count
+
+
+def test_who_is_refused_hears_it_in_words_of_people() -> None:
+    assert requests.WORDS.keys() == requests.REQUESTS.keys()

@@ -289,3 +289,29 @@ def test_content_that_was_uploaded_again_is_not_removed(store):
     assert list(store.contents(before=2000)) == []
     assert not store.remove(sha256, before=2000)
     assert store.has(sha256)
+
+
+def test_what_is_taken_up_again_and_again_is_read_once(store, monkeypatch):
+    """Resuming costs nothing; the whole is looked at when it is there."""
+    read, content = [], os.urandom(1000)
+    really = os.read
+    monkeypatch.setattr(os, "read", lambda *a: read.append(len(r := really(*a))) or r)
+    for start in range(0, 1000, 100):
+        with store.begin("part", digest(content), 1000) as upload:
+            assert upload.offset == start
+            upload.append(content[start : start + 100])
+            assert read == []
+            if upload.offset == 1000:
+                upload.finish()
+    assert sum(read) == 1000
+    assert store.path(digest(content)).read_bytes() == content
+
+
+def test_a_wrong_part_is_found_out_in_the_end(store):
+    with store.begin("part", digest(CONTENT), len(CONTENT)) as upload:
+        upload.append(b"X")
+    with store.begin("part", digest(CONTENT), len(CONTENT)) as upload:
+        upload.append(CONTENT[1:])
+        with pytest.raises(WrongDigest):
+            upload.finish()
+    assert store.unfinished() == frozenset()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from desktopgrid.server.throttle import MOST_KEYS, Throttle, Throttled
+from desktopgrid.server.throttle import MOST_KEYS, Throttle, Throttled, origin_of
 
 pytestmark = pytest.mark.feature("XW-USR-1")
 
@@ -50,3 +50,19 @@ def test_strangers_without_end_take_no_room_without_end() -> None:
     for number in range(3 * MOST_KEYS):
         throttle.count(number, number / 100)
     assert len(throttle._due) <= MOST_KEYS
+
+
+@pytest.mark.parametrize(
+    ("address", "origin"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+    ],
+)
+def test_whoever_has_a_network_of_addresses_is_one(address: str, origin: str) -> None:
+    assert origin_of(address) == origin
