@@ -30,6 +30,8 @@ class Plans:
             event.listen(engine, "before_cursor_execute", note)
             ask(connection)
             event.remove(engine, "before_cursor_execute", note)
+        # What was asked for by streaming leaves its mark on a connection.
+        with engine.connect() as connection:
             if engine.dialect.name == "postgresql":
                 # Of tables this small it would read the whole even where an index leads to a row.
                 connection.exec_driver_sql("SET enable_seqscan = off")

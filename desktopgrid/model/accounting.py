@@ -169,8 +169,8 @@ class Tally:
 
 
 def hours(seconds: float) -> float:
-    """``seconds`` in hours, to the second."""
-    return round(seconds / 3600, 4)
+    """``seconds`` in hours, to less than a hundredth of a second."""
+    return round(seconds / 3600, 6)
 
 
 @dataclass(frozen=True)

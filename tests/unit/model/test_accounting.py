@@ -110,5 +110,6 @@ def test_the_sum_over_any_division_is_the_total(entries: list[Entry], by: list[s
         assert parts == total.waits.get(bucket, 0)
 
 
-def test_hours_are_exact_to_less_than_a_second() -> None:
-    assert hours(1.0) == pytest.approx(1 / 3600, abs=1e-4)
+@pytest.mark.parametrize("seconds", [0.0, 0.01, 1.0, 1e9 + 0.37])
+def test_hours_are_exact_to_a_hundredth_of_a_second(seconds: float) -> None:
+    assert hours(seconds) * 3600 == pytest.approx(seconds, abs=0.01)
