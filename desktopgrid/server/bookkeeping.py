@@ -17,6 +17,10 @@ from desktopgrid.server.state import MOST_INTEGER, Grid, Outcome
 
 ALLOWANCE = 60.0
 """Seconds that a worker may count more than the server, whose clock is set now and then."""
+MOST_ACCOUNTS = 5_000
+"""Accounts of a user; what would be more is booked as OTHERS."""
+OTHERS = "*"
+"""The route of what is booked together, since its user has too many accounts."""
 TICKS = 1.0
 """Seconds of CPU time that the kernel's way of counting may make of nothing."""
 Reported = tuple[float, float, float, int]
@@ -120,8 +124,12 @@ def account_of_pilot(grid: Grid, pilot: Pilot, host: Host, out: Outcome) -> int:
 
 
 def _number(grid: Grid, account: Account, out: Outcome) -> int:
+    if account not in grid.accounts and grid.accounts_of[account.user] >= MOST_ACCOUNTS:
+        # Sites, kinds and cores are the administrator's; all else a user may think of without end.
+        account = account._replace(vo="", route=OTHERS, application=None)
     number = grid.accounts.get(account)
     if number is None:
+        grid.accounts_of[account.user] += 1
         number = grid.next_account
         grid.next_account += 1
         grid.accounts[account] = number

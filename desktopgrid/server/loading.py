@@ -40,6 +40,7 @@ def grid_from(
     grid.known_hosts = {host.uid: host for host in snapshot.hosts}
     grid.next_number = snapshot.next_number
     grid.accounts, grid.next_account = snapshot.accounts, snapshot.next_account
+    grid.accounts_of.update(account.user for account in grid.accounts)
     for work in snapshot.works:
         _put(grid, work, snapshot.totals, now)
     return grid

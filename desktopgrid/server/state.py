@@ -159,6 +159,8 @@ class Grid:
         self.tasks: dict[str, Task] = {}
         self.accounts: dict[Account, int] = {}
         """What use is reported by, with its number."""
+        self.accounts_of: Counter[str] = Counter()
+        """How many accounts each user has."""
         self.next_account = 1
         self.ended_batches: set[str] = set()
         """Submissions that are over, of which the database may not know yet that they were there.

@@ -128,9 +128,8 @@ def added_up(rows: Sequence[Row], keys: int) -> list[Row]:
     for row in rows:
         key = row[:keys]
         before = sums.get(key)
-        # Locks are taken in the order of the rows; two servers' transactions must not cross.
         sums[key] = row[keys:] if before is None else tuple(map(add, before, row[keys:]))
-    return [key + sums[key] for key in sorted(sums)]
+    return [key + more for key, more in sums.items()]
 
 
 def _with_owners(

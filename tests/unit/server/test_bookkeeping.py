@@ -11,8 +11,8 @@ from desktopgrid.model.lifecycle import DelegationStatus
 from desktopgrid.model.objects import Delegation, Site
 from desktopgrid.model.origins import Origin
 from desktopgrid.model.rights import UserLevel, Who
+from desktopgrid.server import bookkeeping, hosts, upkeep
 from desktopgrid.server import changes as c
-from desktopgrid.server import hosts, upkeep
 from desktopgrid.server.bookkeeping import ALLOWANCE, believed
 from desktopgrid.server.database.records import added_up
 from desktopgrid.server.state import Outcome
@@ -70,6 +70,22 @@ def test_a_job_that_a_bridge_brought_is_booked_under_the_places_that_it_passed(
     grid.finishes(state)
     (account,) = grid.grid.accounts
     assert account.route == "lal>desktop"
+
+
+def test_a_user_cannot_make_accounts_without_end(
+    grid: GridUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bookkeeping, "MOST_ACCOUNTS", 2)
+    state = grid.arrives()
+    for number in range(4):
+        origin = Origin((f"place{number}",), "job")
+        description = {"application": "app", "origin": str(origin)}
+        grid.ask(m.Submit(origin.uid("alice"), description, single=True))
+        grid.finishes(state)
+    grid.submit(login="admin")
+    grid.finishes(state)
+    routes = [(account.user, account.route) for account in grid.grid.accounts]
+    assert routes == [("alice", "place0"), ("alice", "place1"), ("alice", "*"), ("admin", "")]
 
 
 def test_a_work_with_a_credential_is_booked_under_the_vo_that_it_shows(grid: GridUnderTest) -> None:
@@ -262,4 +278,4 @@ def test_a_clock_that_jumps_leaves_the_books_in_order(grid: GridUnderTest, jump:
 
 def test_what_is_added_within_a_transaction_is_one_row_a_key() -> None:
     one, two = c.UsageAdded(1, 7, "", 0, 1, 2.0, 1.0, 0), c.UsageAdded(1, 7, "", 1, 1, 4.0, 1.0, 1)
-    assert added_up([two, one, two], 4) == [one, (1, 7, "", 1, 2, 8.0, 2.0, 2)]
+    assert added_up([one, two, two], 4) == [one, (1, 7, "", 1, 2, 8.0, 2.0, 2)]
