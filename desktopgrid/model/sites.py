@@ -170,12 +170,18 @@ class GramSite(SiteConfig):
     contact: str = ""
     proxy: Optional[Path] = None
     ca_directory: Optional[Path] = None
+    queue: str = ""
+    command_directory: Optional[Path] = None
+    callback_host: str = ""
+    callback_ports: str = ""
     answer_within: timedelta = timedelta(seconds=60)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.contact:
             raise ValueError("contact must be the gatekeeper's, such as ce.example.org/jobmanager")
+        if self.callback_ports:
+            ports_of(self.callback_ports)
 
 
 @dataclass(frozen=True)
@@ -245,6 +251,16 @@ SITE_OF_KIND: Mapping[str, type[SiteConfig]] = {
     "fake": FakeSite,
 }
 """The doors that there are, and what may be said about each."""
+
+
+def ports_of(text: str) -> range:
+    """The ports of ``FIRST-LAST``; raises ValueError."""
+    first, _, last = text.partition("-")
+    if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit()):
+        raise ValueError(f"callback_ports must be FIRST-LAST, not {text!r}")
+    if not 0 < int(first) <= int(last) < 65536:
+        raise ValueError(f"callback_ports must be between 1 and 65535, not {text!r}")
+    return range(int(first), int(last) + 1)
 
 
 @dataclass(frozen=True)

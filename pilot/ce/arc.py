@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 
 from desktopgrid.model.errors import BadRequest
@@ -46,8 +45,6 @@ logger = logging.getLogger(__name__)
 COLLECT = Path(__file__).with_name("collect.sh")
 KEPT = "glidebridge-outputs"
 """The directory that collect.sh puts the outputs into."""
-WALL_TIME_SLACK = timedelta(minutes=10)
-"""A pilot ends by itself at its wall time; the site takes what did not."""
 BULK = 50
 """Jobs in one document."""
 UPLOADS = 4
@@ -355,7 +352,8 @@ def description_of(job: JobDescription, queue: str = "", software: Sequence[str]
                 cores=job.cores,
                 memory_mib=job.memory_mib,
                 disk_mib=job.disk_mib,
-                wall_time=int((job.wall_time + WALL_TIME_SLACK).total_seconds()),
+                # No more, though a pilot ends by itself then: queues have limits.
+                wall_time=int(job.wall_time.total_seconds()),
                 software=tuple(software),
                 queue=queue,
             )

@@ -1,5 +1,6 @@
 """From what the administrator wrote about a site to its computing element."""
 
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,13 @@ from desktopgrid.model.sites import (
     BatchSite,
     CondorSite,
     FakeSite,
+    GramSite,
     LocalSite,
     PbsSite,
     SiteConfig,
     SlurmSite,
     login_of,
+    ports_of,
 )
 from pilot.ce.base import ComputingElement, Credential, CredentialKind, JobDescription
 from pilot.ce.batch import BatchCE
@@ -26,6 +29,8 @@ from pilot.ce.local import LocalCE
 from pilot.ce.pbs import Pbs
 from pilot.ce.shell import LocalShell, Shell
 from pilot.ce.slurm import Slurm
+
+GRID_AUTHORITIES = Path("/etc/grid-security/certificates")
 
 
 def build_computing_element(
@@ -115,6 +120,31 @@ def _own(site: ArcSite) -> Credential:
     return Credential(CredentialKind.PROXY, site.proxy or proxy_path())
 
 
+def _gram(site: GramSite, directory: Path, credential: Credential | None) -> ComputingElement:
+    try:
+        from desktopgrid.credentials.proof import proxy_path
+        from pilot.ce.globus import Globus
+        from pilot.ce.gram import GramCE
+    except ImportError as absent:
+        raise BadRequest(f"site {site.name} needs the extra [grid]: {absent}") from absent
+    if credential is not None and credential.kind is not CredentialKind.PROXY:
+        raise _unusable(site, credential, "GRAM takes X.509 proxies")
+    proxy = credential.file if credential else site.proxy or proxy_path()
+    authorities = site.ca_directory or GRID_AUTHORITIES
+    host = site.callback_host or socket.getfqdn()
+    globus = Globus(
+        site.contact,
+        proxy,
+        authorities,
+        site.command_directory,
+        host,
+        site.callback_ports.replace("-", ","),
+        site.answer_within,
+    )
+    ports = ports_of(site.callback_ports) if site.callback_ports else None
+    return GramCE(globus, authorities, f"site {site.name}", site.queue, ports)
+
+
 def _local(site: LocalSite, directory: Path, credential: Credential | None) -> ComputingElement:
     if credential is not None:
         raise _unusable(site, credential, "jobs are processes of the account that submits them")
@@ -168,4 +198,5 @@ _DOORS: Mapping[type[SiteConfig], Callable[[Any, Path, Credential | None], Compu
     SlurmSite: _slurm,
     PbsSite: _pbs,
     FakeSite: _fake,
+    GramSite: _gram,
 }

@@ -31,13 +31,15 @@ from pilot.ce.batch import BatchCE
 from pilot.ce.condor import KEPT, CondorCE
 from pilot.ce.fake import FakeCE
 from pilot.ce.fake_arex import FakeArex
+from pilot.ce.fake_globus import FakeGlobus
 from pilot.ce.finding import Verdict
+from pilot.ce.gram import GramCE
 from pilot.ce.local import LocalCE
 from pilot.ce.pbs import Pbs
 from pilot.ce.shell import LocalShell
 from pilot.ce.slurm import Slurm
 from tests import batch_system
-from tests.arex import a_door
+from tests.grid_doors import a_door, a_door_to_globus
 from tests.grid_site import Grid
 
 PATIENCE_SECONDS = 60.0
@@ -187,8 +189,15 @@ def fake_arex(grid: Grid, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield arex
 
 
+@pytest.fixture
+def fake_globus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeGlobus]:
+    site = FakeGlobus(tmp_path_factory.mktemp("globus")).build()
+    yield site
+    site.end()
+
+
 COMMANDS = ["slurm, fake commands", "pbs, fake commands"]
-REAL = ["local", *COMMANDS, "arc, fake", "condor", "condor, newest release"]
+REAL = ["local", *COMMANDS, "arc, fake", "gram, fake", "condor", "condor, newest release"]
 """Doors behind which programs really run."""
 
 
@@ -212,6 +221,10 @@ def a_real_world(request: pytest.FixtureRequest, directory: Path, kind: str) -> 
     if kind == "arc, fake":
         arex = request.getfixturevalue("fake_arex")
         return World(a_door(arex, request.getfixturevalue("grid")), wait_a_little, directory)
+    if kind == "gram, fake":
+        site = request.getfixturevalue("fake_globus")
+        door = a_door_to_globus(site, request.getfixturevalue("grid"))
+        return World(door, wait_a_little, directory)
     if kind in COMMANDS:
         return World(
             a_door_to_commands(directory, kind[: kind.index(",")]), wait_a_little, directory
@@ -336,6 +349,8 @@ def test_another_process_can_ask_and_take_back(
     elif isinstance(world.ce, ArcCE):
         arex = world.ce._arex
         world.ce = ArcCE(Arex(arex.url, arex.https.credential, arex.https.authorities))
+    elif isinstance(world.ce, GramCE):
+        world.ce = GramCE(world.ce._globus, world.ce._authorities)
     elif isinstance(world.ce, BatchCE):
         world.ce = BatchCE(
             world.ce.system, world.ce.shell, "pilots' jobs", bin_directory=world.ce._bin

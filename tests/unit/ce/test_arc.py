@@ -22,8 +22,8 @@ from pilot.ce.base import (
 from pilot.ce.fake_arex import FakeArex
 from pilot.ce.fake_https import Question, Reply
 from pilot.ce.https import Silent
-from tests.arex import a_door, client
 from tests.builders import seconds
+from tests.grid_doors import a_door, client
 from tests.grid_site import Grid
 
 

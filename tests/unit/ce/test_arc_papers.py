@@ -19,7 +19,6 @@ from pilot.ce.base import (
 )
 from pilot.ce.delegations import Delegations
 from pilot.ce.fake_arex import FakeArex
-from tests.arex import a_door, a_proxy_of, client
 from tests.builders import hours, seconds
 from tests.grid_ca import (
     LIMITED,
@@ -32,6 +31,7 @@ from tests.grid_ca import (
     proxy_info,
     write_proxy,
 )
+from tests.grid_doors import a_door, a_proxy_of, client
 from tests.grid_site import Grid, believe
 
 

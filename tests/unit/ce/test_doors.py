@@ -24,6 +24,7 @@ from pilot.ce.base import Credential, CredentialKind
 from pilot.ce.condor import CondorCE
 from pilot.ce.doors import build_computing_element, describe_pilot
 from pilot.ce.fake import FakeCE
+from pilot.ce.gram import GramCE
 from pilot.ce.local import LocalCE
 
 
@@ -73,7 +74,24 @@ def test_an_arc_site_is_an_a_rex_that_nobody_has_asked_yet(
     assert isinstance(ce, ArcCE) and ce._arex.https.credential.file == Path("/proxy")
 
 
-def test_a_door_that_there_is_no_module_for_is_said(tmp_path: Path) -> None:
+def test_a_gram_site_is_a_gatekeeper_that_nobody_has_asked_yet(tmp_path: Path) -> None:
+    site = GramSite("lal", contact="ce/jobmanager-pbs", callback_ports="20000-20010")
+    ce = build_computing_element(site, tmp_path)
+    assert isinstance(ce, GramCE)
+    assert repr(ce) == "<GramCE on ce/jobmanager-pbs>"
+    assert ce._globus.ports == "20000,20010"
+    token = Credential(CredentialKind.TOKEN, tmp_path / "token")
+    with pytest.raises(BadRequest, match=r"GRAM takes X\.509 proxies"):
+        build_computing_element(site, tmp_path, token)
+    for ports in ("20000", "2-1", "a-b", "0-1", "1-70000", "٣-٤"):
+        with pytest.raises(ValueError, match="callback_ports must be"):
+            replace(site, callback_ports=ports)
+
+
+def test_a_door_that_there_is_no_module_for_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pilot.ce.doors._DOORS", {})
     with pytest.raises(BadRequest, match="site lal: there is no computing element 'gram'"):
         build_computing_element(GramSite("lal", contact="ce.example"), tmp_path)
 

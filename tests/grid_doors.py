@@ -1,4 +1,4 @@
-"""Ways into an A-REX that is not real."""
+"""Ways into an A-REX and a Globus site that are not real."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from pilot.ce.arc import ArcCE
 from pilot.ce.arc_rest import Arex
 from pilot.ce.base import Credential, CredentialKind
 from pilot.ce.fake_arex import FakeArex
+from pilot.ce.fake_globus import FakeGlobus
+from pilot.ce.globus import Globus
+from pilot.ce.gram import GramCE
 from tests.grid_site import Grid
 
 
@@ -22,3 +25,14 @@ def client(
 
 def a_door(arex: FakeArex, grid: Grid, credential: Credential | None = None) -> ArcCE:
     return ArcCE(client(arex, grid, credential), "site arc")
+
+
+def a_door_to_globus(site: FakeGlobus, grid: Grid, queue: str = "", **facts: object) -> GramCE:
+    given = {"proxy": grid.proxy(), "host": "localhost", **facts}
+    globus = Globus(
+        "ce.example/jobmanager-x",
+        authorities=grid.authorities,
+        commands=site.commands,
+        **given,  # type: ignore[arg-type]
+    )
+    return GramCE(globus, grid.authorities, "site gram", queue)
