@@ -10,6 +10,7 @@ system forgets within minutes stays there for days, and any later process finds 
     .kept       these, by the numbers of their lines, once it has ended
     .job        what the batch system calls it
     .started    it has begun, and does not begin again
+    .until      when it is over for certain, whatever became of it (seconds since 1970)
     .exit       its exit code, once it has ended
     .ended      how it ended, as the batch system said, where that is not its exit code
     .removed    it was taken back
@@ -58,13 +59,17 @@ SUBMISSION_SECONDS = 2
 """More patience for each job of a submission."""
 
 ENDED_JOBS_STAY = timedelta(days=10)
+FORGOTTEN_STAY = timedelta(days=1)
+"""Longer than any of them can run: those that the batch system lost without an end."""
 LAST_BYTES = 4096
 LEAST_FREE_KIB = 200 << 10
 NAME = "gb-{stamp}"
 """What our jobs are called in the batch system; PBS wants a letter first."""
 
 _STAMP = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
-_MARKS = re.compile(r"(?P<stamp>[A-Za-z0-9-]+) (?P<removed>[r-])(?P<code>\d*|-)\|(?P<ended>.*)")
+_MARKS = re.compile(
+    r"(?P<stamp>[A-Za-z0-9-]+) (?P<removed>[r-])(?P<started>[s-])(?P<code>\d*|-)\|(?P<ended>.*)"
+)
 
 
 class BatchCE:
@@ -184,7 +189,12 @@ class BatchCE:
         with self._asked():
             looked = self._look(references)
             mine = self._mine(references)
-            over = [mine[name][1] for name, each in looked.items() if each.has_ended]
+            # One that is held, or was requeued, has failed to us and may yet be looked for there.
+            over = [
+                mine[name][1]
+                for name, each in looked.items()
+                if each.has_ended and not each.is_waiting
+            ]
             self._drop(over)
 
     def examine(self, job: JobDescription) -> Iterator[Finding]:
@@ -225,7 +235,12 @@ class BatchCE:
             " || exit 1\n"
             f"find . -maxdepth 2 \\( -name .exit -o -name .ended \\) -mtime +{days}"
             ' | while read -r mark; do rm -rf -- "${mark%/*}"; done\n'
-            'printf "place %s\ntime %s\n" "$PWD" "$(date +%s)"\n'
+            "now=$(date +%s)\n"
+            "for mark in */.until; do\n"
+            '    [ -e "$mark" ] && read -r until < "$mark" && [ "$until" -lt "$now" ]'
+            ' && rm -rf -- "./${mark%/*}"\n'
+            "done\n"
+            'printf "place %s\ntime %s\n" "$PWD" "$now"\n'
             'taken() { [ ! -e "$1" ] || echo "taken $1"; }\n' + _each(stamps, "taken")
         )
         said = dict(line.split(" ", 1) for line in answer.output.splitlines() if " " in line)
@@ -257,6 +272,8 @@ class BatchCE:
                 self.system.redirects,
             )
             files.append(Upload(f"{own}/.job.sh", script.encode(), 0o700))
+            until = now + int((job.queue_limit + job.wall_time + FORGOTTEN_STAY).total_seconds())
+            files.append(Upload(f"{own}/.until", f"{until}\n".encode()))
             listed = "".join(f"{name}\n" for name in job.outputs)
             files.append(Upload(f"{own}/.outputs", listed.encode()))
         return directories, files
@@ -344,7 +361,9 @@ class BatchCE:
         for line in answer.output.splitlines():
             if match := _MARKS.fullmatch(line):
                 code = int(match["code"]) if match["code"].isdigit() else None
-                found[match["stamp"]] = Marks(code, match["ended"], match["removed"] == "r")
+                has_started = match["started"] == "s"
+                is_removed = match["removed"] == "r"
+                found[match["stamp"]] = Marks(code, match["ended"], is_removed, has_started)
         return found
 
     def _numbers(self, stamps: Sequence[str]) -> dict[str, str]:
@@ -457,11 +476,12 @@ _HAND_IN = """hand_in() {
 # No process a job: thousands are asked for at a time.
 _LOOK = """look() {
     [ -d "$1" ] || return 0
-    code=- ended= removed=-
+    code=- ended= removed=- started=-
     if [ -e "$1/.exit" ]; then read -r code < "$1/.exit"; fi
     if [ -e "$1/.ended" ]; then read -r ended < "$1/.ended"; fi
     if [ -e "$1/.removed" ]; then removed=r; fi
-    echo "$1 $removed$code|$ended"
+    if [ -e "$1/.started" ]; then started=s; fi
+    echo "$1 $removed$started$code|$ended"
 }
 """
 

@@ -14,6 +14,8 @@ from pilot.ce.base import JobDescription, JobState
 from pilot.ce.finding import Finding
 from pilot.ce.shell import Answer
 
+LOST_ITS_NODE = "its node was taken away, and it starts only once"
+
 PORTION = 500
 """Jobs that one command is told about."""
 
@@ -86,6 +88,7 @@ class Marks:
     exit_code: int | None = None
     ended: str = ""
     is_removed: bool = False
+    has_started: bool = False
 
     @property
     def tell_the_end(self) -> bool:
@@ -114,7 +117,8 @@ class Looked:
     @property
     def is_open(self) -> bool:
         """Whether it may still be taken back, rather than end as it did."""
-        return self.is_in_queue and not (self.marks and self.marks.tell_the_end)
+        is_over = self.marks is not None and self.marks.tell_the_end
+        return self.is_in_queue and (self.is_waiting or not is_over)
 
     @property
     def is_waiting(self) -> bool:
@@ -142,6 +146,10 @@ def state_of(entry: Entry | None, marks: Marks | None) -> JobState | None:
         return ended
     if remembered is not None:
         return remembered
+    is_waiting = entry is not None and entry.state.status is PilotStatus.WAITING
+    if is_waiting and marks and marks.has_started:
+        # Requeued: nothing comes of it, and whoever asked removes it.
+        return JobState(PilotStatus.FAILED, LOST_ITS_NODE)
     if code == 0:
         return JobState(PilotStatus.DONE, exit_code=0)
     if code is not None:

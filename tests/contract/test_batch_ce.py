@@ -323,6 +323,34 @@ def test_a_job_does_not_start_twice(slurm: Site) -> None:
     assert "starts only once" in slurm.ce.last_words(reference)
 
 
+@pytest.mark.parametrize("marks", [(".started",), (".started", ".exit")])
+def test_a_job_that_was_requeued_has_failed_and_is_removed(
+    site: Site, marks: tuple[str, ...]
+) -> None:
+    site.close_the_queue()
+    reference = site.run("p1")
+    for mark in marks:
+        (site.own("p1") / mark).write_text("143\n")
+    assert site.ce.statuses([reference])[reference].status is PilotStatus.FAILED
+    site.ce.discard([reference])
+    assert site.own("p1").exists()
+    site.ce.remove([reference])
+    assert site.eventually(reference, PilotStatus.DELETED)
+    site.ce.discard([reference])
+    assert not site.own("p1").exists()
+
+
+def test_what_was_lost_without_an_end_does_not_stay_for_ever(site: Site) -> None:
+    site.close_the_queue()
+    for stamp in ("p1", "p2", "p3"):
+        site.run(stamp)
+    (site.own("p1") / ".until").write_text("1000\n")
+    (site.own("p2") / ".exit").write_text("0\n")
+    os.utime(site.own("p2") / ".exit", (0, 0))
+    site.run("p4")
+    assert {path.name for path in (site.home / "jobs").iterdir()} == {"p3", "p4"}
+
+
 def test_a_job_that_waited_too_long_is_not_started(site: Site) -> None:
     site.close_the_queue()
     reference = site.run("p1", queue_limit=timedelta(seconds=-5))
@@ -394,7 +422,7 @@ class Recording:
             )
             return Answer(0, "\n".join(jobs) + "\n")
         if "look p1" in script:
-            return Answer(0, "\n".join(f"p{number} --|" for number in range(1, 5001)) + "\n")
+            return Answer(0, "\n".join(f"p{number} ---|" for number in range(1, 5001)) + "\n")
         return Answer(0, "")
 
     def put(self, directories: Sequence[str], files: Sequence[Upload]) -> None:
