@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from desktopgrid.client.commands.shell import Shell
+from desktopgrid.client.connection import OnBytes
 from desktopgrid.client.descriptions import (
     LAUNCHER,
     Batch,
@@ -19,10 +20,10 @@ from desktopgrid.client.descriptions import (
     batches_of,
     places_of,
 )
-from desktopgrid.client.files import measure, place_of
+from desktopgrid.client.files import place_of
 from desktopgrid.client.grid import Grid, Submitted
+from desktopgrid.client.programs import application_of
 from desktopgrid.client.progress import in_mib
-from desktopgrid.client.replies import rights_of
 from desktopgrid.client.watches import OnEnded
 from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.objects import ANY_PLATFORM, UID, Result
@@ -133,37 +134,20 @@ def _application(shell: Shell, described: Described, program: Program, rights: i
     """
     if not program.is_launched and (not program.place or described.is_name(program)):
         return program.name
-    grid, source = shell.grid, LAUNCHER if program.is_launched else _source(described, program)
-    digest, size = measure(source.encode()) if isinstance(source, str) else measure(source)
+    source = LAUNCHER if program.is_launched else _source(described, program)
+    platform = ANY_PLATFORM if program.is_launched else None
     rights = PRIVATE if rights is None else rights
-    # An application keeps the rights that it was registered with: they are part of its name.
-    name = f"{re.sub(r'[^a-zA-Z0-9._-]', '_', program.name)[:64]}-{digest[:16]}-{rights:o}"
-    if found := _own(grid, name, rights):
-        return found
-    with shell.progress(name, size, in_mib) as progress:
-        platform = ANY_PLATFORM if program.is_launched else None
-        reply = grid.send_application(name, source, platform, rights=rights, progress=progress.show)
-    return str(reply["uid"])
+    with ExitStack() as shown:
+
+        def show(name: str, size: int) -> OnBytes:
+            return shown.enter_context(shell.progress(name, size, in_mib)).show
+
+        return application_of(shell.grid, program.name, source, rights, platform, show)
 
 
 def _source(described: Described, program: Program) -> Path | str:
     place = described.local(program.place)
     return place if is_uri(place) else Path(place)
-
-
-def _own(grid: Grid, name: str, rights: int) -> UID | None:
-    """Our own application of this name and openness. Others' may have the name as well, and run
-    something else.
-    """
-    rows = list(grid.objects("apps", name=name))
-    if not rows:
-        return None
-    users = grid.objects("users", (grid.session.welcome.user,))
-    logins = [row["login"] for row in users if row["uid"] == grid.session.welcome.user]
-    for row in rows:
-        if row["owner"] in logins and rights_of(row) == rights:
-            return str(row["uid"])
-    return None
 
 
 # What came of it
