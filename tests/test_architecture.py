@@ -103,6 +103,8 @@ DECIDING = (
     "pilot.factory.plan",
     "pilot.node.slots",
     "pilot.node.worker",
+    "bridge.inbound",
+    "bridge.breaker",
     "cod.claim",
     "cod.lease",
     "cod.slot",

@@ -152,11 +152,12 @@ def parse(text: str, file: str = "<text>", *, may_begin_plain: bool = False) -> 
 def from_section(kind: type[T], section: Section) -> T:
     """The dataclass ``kind`` that ``section`` describes; raises ConfigurationError.
 
-    A ``name`` field of ``kind`` takes the section's own name. What ``__post_init__`` refuses with
-    ValueError is an error of the section.
+    A ``name`` field of ``kind`` takes the section's own name; the key of a field ``from_`` is
+    ``from``, which no field can be called. What ``__post_init__`` refuses with ValueError is an
+    error of the section.
     """
-    fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, kind))}
-    hints = typing.get_type_hints(kind)
+    fields = {field.name.rstrip("_"): field for field in dataclasses.fields(typing.cast(Any, kind))}
+    hints = {name.rstrip("_"): hint for name, hint in typing.get_type_hints(kind).items()}
     values: dict[str, Any] = {}
     if section.name and "name" in fields:
         values["name"] = section.name
@@ -178,7 +179,7 @@ def from_section(kind: type[T], section: Section) -> T:
             message = f"{section.title} lacks the key {name!r}"
             raise ConfigurationError(section.file, section.line, message, known)
     try:
-        return kind(**values)
+        return kind(**{fields[name].name: value for name, value in values.items()})
     except ValueError as error:
         raise ConfigurationError(section.file, section.line, f"{section.title} {error}") from None
 
