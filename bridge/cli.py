@@ -21,7 +21,10 @@ import click
 
 from bridge.config import FILE, BridgeConfig, LogLevel, read
 from bridge.home import READY, RUNNING, Home, start, stop
+from bridge.report import report
 from condor.errors import CondorError
+from desktopgrid.client.commands.shell import Shell
+from desktopgrid.client.grid import Grid
 from desktopgrid.client.output import FORMATS, Output
 from desktopgrid.model.errors import AlreadyThere, GridError, UnknownObject
 
@@ -75,7 +78,8 @@ class Commands(click.Group):
 @click.pass_context
 def main(context: click.Context, directory: Path) -> None:
     """Let jobs and works pass between grids."""
-    context.obj = Home(directory.expanduser().absolute())
+    is_report = context.invoked_subcommand == "report"
+    context.obj = Shell(Grid.open) if is_report else Home(directory.expanduser().absolute())
 
 
 with_home = click.make_pass_decorator(Home)
@@ -214,6 +218,9 @@ def status(home: Home, form: str) -> None:
         if found["state"] != RUNNING:
             click.echo(f"Next: xwbridge start, or see {home.log}", err=True)
     sys.exit(0 if found["state"] == RUNNING else 1)
+
+
+main.add_command(report)
 
 
 def _must_exist(home: Home) -> None:
