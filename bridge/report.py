@@ -13,7 +13,7 @@ from bridge.apel.spool import opened
 from desktopgrid.client.commands.report import day, report_options, show
 from desktopgrid.client.commands.shell import Command, Shell, pass_shell
 from desktopgrid.client.output import Output
-from desktopgrid.model.errors import BadRequest
+from desktopgrid.model.errors import BadRequest, UnknownObject
 
 EXAMPLES = """\b
 Examples:
@@ -65,7 +65,13 @@ def report(
     if spool is None:
         show(shell.output, shell.grid.report(day(since), day(until), by))
         return
-    config = accounting.read(configuration.expanduser())
+    configuration = configuration.expanduser()
+    if not configuration.exists():
+        raise UnknownObject(
+            f"there is no {configuration}, which says as which site the use of this grid is"
+            " published; copy conf/accounting.conf there, and edit it"
+        )
+    config = accounting.read(configuration)
     if by:
         raise BadRequest("--by divides a report; APEL's records are divided as EGI wants them")
     if config.form is accounting.Form.INDIVIDUAL and (since or until):

@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from desktopgrid.model.accounting import day_number
 from desktopgrid.model.errors import LimitExceeded
@@ -53,6 +54,19 @@ def test_tasks_of_one_day_and_account_are_one_row(grid: Grid) -> None:
     found = {(r["cause"]): r for r in grid.rows(schema.usages)}
     assert (found[""]["tasks"], found[""]["core_time"], found[""]["doubtful"]) == (3, 3 * HOUR, 1)
     assert (found["lost"]["tasks"], found["lost"]["cpu_time"]) == (1, HOUR / 2)
+
+
+def test_a_commit_of_many_tasks_has_one_statement_more_and_a_row_a_kind_of_task(grid: Grid) -> None:
+    written: list[tuple[str, int]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, rows: Any, *_: Any) -> None:
+        if not statement.startswith(("SELECT", "BEGIN")):
+            written.append((" ".join(statement.split()[:3]), len(rows)))
+
+    event.listen(grid.engine, "before_cursor_execute", note)
+    grid.record(*([used(1)] * 100), *([used(1, cause="lost", bucket=-1)] * 50))
+    event.remove(grid.engine, "before_cursor_execute", note)
+    assert [(how, rows) for how, rows in written if "usages" in how] == [("INSERT INTO usages", 2)]
 
 
 def test_a_transaction_that_fails_books_nothing(grid: Grid) -> None:

@@ -91,6 +91,15 @@ def test_what_cannot_be_published_is_said_in_a_sentence(
     assert (done.exit_code, said in done.stderr) == (1, True), done.stderr
 
 
+def test_where_no_site_is_described_it_says_what_to_do(run: Report, tmp_path: Path) -> None:
+    missing = tmp_path / "none.conf"
+    done = run("--apel", str(tmp_path / "outgoing"), "--accounting", str(missing))
+    assert done.exit_code == 1
+    assert f"there is no {missing}" in done.stderr
+    assert "copy conf/accounting.conf there" in done.stderr
+    assert not (tmp_path / "outgoing").exists()
+
+
 def test_a_directory_that_cannot_be_written_to_is_named(run: Report, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = run("--apel", str(tmp_path / "file" / "outgoing"))
