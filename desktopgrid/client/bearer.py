@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from desktopgrid.model.errors import BadRequest
@@ -28,6 +31,17 @@ def discovered(environment: Mapping[str, str] = os.environ, uid: int | None = No
         "there is no bearer token: neither $BEARER_TOKEN nor $BEARER_TOKEN_FILE, nor"
         f" {name} in $XDG_RUNTIME_DIR or /tmp; name a file by --token-file"
     )
+
+
+def remaining(token: str, now: datetime | None = None) -> timedelta | None:
+    """For how long ``token`` is good, if it is a JWT that says so. Nobody has checked it."""
+    try:
+        _, middle, _ = token.split(".")
+        claims = json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
+        ends_at = datetime.fromtimestamp(int(claims["exp"]), UTC)
+    except (ValueError, KeyError, TypeError, OverflowError, OSError):
+        return None
+    return ends_at - (now or datetime.now(UTC))
 
 
 def read(path: Path) -> str:

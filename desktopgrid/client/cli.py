@@ -12,6 +12,7 @@ import click
 
 from desktopgrid.client.commands import (
     completion,
+    delegate,
     doctor,
     identity,
     insert,
@@ -67,6 +68,10 @@ for command in (
     people.moduser,
     people.sendusergroup,
     people.revoke,
+    delegate.delegate,
+    delegate.delegations,
+    delegate.bridges,
+    insert.validate,
     insert.sendsession,
     insert.sendgroup,
     insert.chmod,

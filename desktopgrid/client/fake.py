@@ -11,6 +11,7 @@ that was killed.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import queue
 import subprocess
@@ -18,6 +19,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -33,6 +35,7 @@ from desktopgrid.model.errors import (
     AccessDenied,
     BadRequest,
     GridError,
+    LimitExceeded,
     Unavailable,
     UnknownObject,
 )
@@ -82,6 +85,15 @@ class _Lane:
             call()
 
 
+def _second_of(chain: str) -> str:
+    """What names the second certificate of a chain in PEM, as the server does."""
+    blocks = chain.split("-----BEGIN CERTIFICATE-----")[2:]
+    if not blocks:
+        return ""
+    der = base64.b64decode("".join(blocks[0].partition("-----END")[0].split()))
+    return hashlib.sha256(der).hexdigest()
+
+
 class FakeGrid:
     """Server and worker in one; ``open`` gives a Grid that talks to it."""
 
@@ -106,6 +118,10 @@ class FakeGrid:
         self._bags: dict[str, dict[str, Any]] = {}
         self._users: dict[str, dict[str, Any]] = {}
         self._tokens: dict[str, m.SendToken] = {}
+        self._bridge: m.SendOffers | None = None
+        self._offers: dict[str, dict[str, str]] = {}
+        self._taken: set[str] = set()
+        self._delegations: dict[str, dict[str, Any]] = {}
         self._contents: dict[str, bytes] = {}
         self._applications: dict[str, dict[str, Any]] = {}
         self._works: dict[str, _Work] = {}
@@ -216,6 +232,11 @@ class FakeGrid:
             ]
         if kind == "users":
             return list(self._users.values())
+        if kind == "bridges" and self._bridge is not None:
+            keys = {name: getattr(self._bridge, name) for name in ("signing_key", "sealing_key")}
+            return [{"uid": USER, "login": USER, **keys, "offers": len(self._offers)}]
+        if kind == "delegations":
+            return list(self._delegations.values())
         if kind == "tokens":
             return [
                 {"uid": token.uid, "user": token.user or USER, "label": token.label}
@@ -297,11 +318,52 @@ class FakeGrid:
         }
         return row
 
+    def _on_validate(self, asked: m.Validate) -> dict[str, Any]:
+        application = self._application(asked.application)
+        application["validated_by"] = USER if asked.is_valid else ""
+        named = {name: application[name] for name in ("uid", "name")}
+        return {**named, "validated": asked.is_valid}
+
+    def _on_sendoffers(self, asked: m.SendOffers) -> dict[str, Any]:
+        self._bridge = asked
+        self._offers.update(asked.offers)
+        return {"bridge": USER, "open": sorted(self._offers), "taken": sorted(self._taken)}
+
+    def _on_takeoffer(self, asked: m.TakeOffer) -> dict[str, Any]:
+        if not self._offers:
+            raise LimitExceeded("the bridge offers no key at present")
+        uid, offer = self._offers.popitem()
+        self._taken.add(uid)
+        return {"offer": uid, "bridge": USER, **offer}
+
+    def _on_delegate(self, asked: m.Delegate) -> dict[str, Any]:
+        before = self._delegations.get(asked.uid)
+        self._taken.discard(asked.offer)
+        ends_at = datetime.now(UTC) + timedelta(seconds=asked.lifetime or 43_200)
+        self._delegations[asked.uid] = {
+            **{"uid": asked.uid, "owner": USER, "bridge": USER, "user": USER, "kind": asked.kind},
+            **{"status": "Signed", "content": asked.content, "offer": asked.offer, "vo": ""},
+            **{"generation": before["generation"] + 1 if before else 1, "label": asked.label},
+            **{"subject": "", "attributes": "", "expires_at": ends_at.isoformat()},
+            "made_from": _second_of(asked.content),
+        }
+        return {**self._delegations[asked.uid], "attributes": [], "notes": []}
+
+    def _on_fetchdelegation(self, asked: m.FetchDelegation) -> dict[str, Any]:
+        return {**self._delegations[asked.uid], "attributes": []}
+
+    def _on_delegationreport(self, asked: m.DelegationReport) -> dict[str, Any]:
+        for uid, said in asked.delegations.items():
+            self._delegations[uid].update(status=said["status"], reason=said.get("reason", ""))
+        return {"delegations": {uid: self._delegations[uid]["status"] for uid in asked.delegations}}
+
     def _on_sendtoken(self, asked: m.SendToken) -> dict[str, Any]:
         self._tokens[asked.uid] = asked
         return {"uid": asked.uid}
 
     def _on_revoke(self, asked: m.Revoke) -> dict[str, Any]:
+        if asked.uid in self._delegations:
+            self._delegations[asked.uid].update(status="Revoked", content="")
         return {"revoked": asked.uid}
 
     def _on_chmod(self, asked: m.Chmod) -> dict[str, Any]:

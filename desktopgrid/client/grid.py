@@ -302,6 +302,12 @@ class Grid:
         """
         return rights_of(self.session.ask(m.Chmod(uid, rights)))
 
+    def validate(self, application: str, is_valid: bool = True) -> Reply:
+        """Stand for the executables of an application, as they are now, as an administrator: they
+        may run on service grids; or do so no longer.
+        """
+        return self.session.ask(m.Validate(application, is_valid))
+
     def send_bag(self, kind: str, name: str) -> UID:
         """Insert a ``session``, a ``group`` of works or a ``usergroup``; its UID."""
         return str(self.session.ask(m.SendGroup(new_uid(), kind, name))["uid"])
@@ -476,16 +482,20 @@ class Grid:
         label: str = "",
     ) -> Identity:
         """A new token of oneself (or, for a super user, of ``user``, by UID or login), as an
-        identity for a worker, which is good for that alone, or a client.
+        identity for a worker, which is good for that alone, or a client. A super user makes one
+        for a ``bridge``, which is a client to which users delegate.
 
         The secret is made here and the server never sees it.
         """
         secret = new_secret()
         uid = new_uid()
-        scope = str(Scope.RUN if kind == "worker" else EVERYTHING)
+        scopes = {"worker": Scope.RUN, "bridge": EVERYTHING | Scope.BRIDGE}
+        scope = str(scopes.get(kind, EVERYTHING))
         self.session.ask(m.SendToken(uid, verifier_of(secret), user, lifetime, label, scope))
         mine = self.session.identity
-        return Identity(mine.servers, kind, uid, secret, mine.ca)
+        return Identity(
+            mine.servers, "worker" if kind == "worker" else "client", uid, secret, mine.ca
+        )
 
     def revoke(self, uid: UID) -> None:
         """Revoke a token or a user: its sessions end now, and maybe this one with them."""

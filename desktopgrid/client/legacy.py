@@ -123,7 +123,7 @@ def meaning_of(program: str, words: Sequence[str]) -> Meaning:
         found = f"{said.arguments[0]} is no action" if said.arguments else "no action"
         raise WrongWords(f"{found}; the actions are {', '.join(f'--{name}' for name in ACTIONS)}")
     meaning.words = ["--format", _format(said.values.get("xwformat"))]
-    if "xwcert" in said.values and said.action != "xwsenduser":
+    if "xwcert" in said.values and said.action not in ("xwsenduser", "xwsendwork"):
         meaning.notes.append("certificates are not taken along; --xwcert has no effect")
     meaning.words += ACTIONS[said.action](said, meaning)
     return meaning
@@ -241,6 +241,8 @@ def _send_work(said: _Said, meaning: Meaning) -> list[str]:
     for name in ("label", "session", "group", "env", "stdin"):
         if f"xw{name}" in said.values:
             words += [f"--{name}", said.values[f"xw{name}"]]
+    if "xwcert" in said.values:
+        words += ["--xwcert", said.values["xwcert"]]
     if "xwexpectedhost" in said.values:
         words += ["--expected-host", said.values["xwexpectedhost"]]
     return [*words, "--", *parameters]

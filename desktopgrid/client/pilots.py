@@ -85,14 +85,17 @@ class PilotRecord:
         identities: Sequence[PilotIdentity],
         queue_limit: timedelta,
         wall_time: timedelta,
+        delegation: str | None = None,
     ) -> None:
-        """Record these pilots, all or none: raises LimitExceeded where a cap of the site forbids.
+        """Record these pilots, all or none: raises LimitExceeded where a cap of the site forbids,
+        AccessDenied where the site does not take them by this credential.
 
-        From here on each of the secrets enrols one pilot, until both limits are over.
+        From here on each of the secrets enrols one pilot, until both limits are over. With a
+        ``delegation``, which its bridge alone may name, they run the works of its user.
         """
         verifiers = {pilot.identity: verifier_of(pilot.secret) for pilot in identities}
         limits = (int(queue_limit.total_seconds()), int(wall_time.total_seconds()))
-        self._session.ask(m.SubmitPilots(site, verifiers, *limits))
+        self._session.ask(m.SubmitPilots(site, verifiers, *limits, delegation=delegation))
 
     def pilots(self, stamps: Sequence[str] = (), site: str | None = None) -> list[RecordedPilot]:
         """The pilots that one may see: all, or those named, or those of ``site``."""

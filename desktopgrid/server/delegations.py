@@ -81,9 +81,11 @@ def send_offers(
         )
     for offer in new:
         _save_offer(grid, offer, out)
+    ours = [offer for offer in grid.offers.values() if offer.bridge == who.user]
     return {
         "bridge": who.user,
-        "open": sorted(o.uid for o in grid.offers.values() if _is_open(o) and o.bridge == who.user),
+        "open": sorted(offer.uid for offer in ours if _is_open(offer)),
+        "taken": sorted(offer.uid for offer in ours if not _is_open(offer)),
     }
 
 

@@ -71,8 +71,9 @@ def _why_waiting(grid: Grid, work: Work, now: datetime) -> list[str]:
     submission = work.submission
     owner = grid.users[submission.owner]
     demand = demand_of(submission.description, submission.rights)
+    credential = _why_no_credential(grid, work, now)
     if not scheduler.hosts:
-        return ["No worker is connected."]
+        return [*credential, "No worker is connected."]
     reasons: Counter[str] = Counter()
     able = busy = 0
     for state in scheduler.hosts.values():
@@ -84,7 +85,7 @@ def _why_waiting(grid: Grid, work: Work, now: datetime) -> list[str]:
         else:
             able += 1
             busy += not state.is_free
-    said = [
+    said = credential + [
         f"{n} of {len(scheduler.hosts)} hosts cannot take it: {text}."
         for text, n in reasons.most_common()
     ]
@@ -98,6 +99,18 @@ def _why_waiting(grid: Grid, work: Work, now: datetime) -> list[str]:
         f"{ahead} other works of {owner.login} wait; {others} other users have works waiting."
     )
     return said
+
+
+def _why_no_credential(grid: Grid, work: Work, now: datetime) -> list[str]:
+    """What is wrong with the credential that a work carries, if anything is."""
+    found = grid.delegations.get(work.submission.description.delegation or "")
+    if found is None or found.is_usable(now):
+        return []
+    because = f": {found.reason}" if found.reason else ""
+    return [
+        f"The credential that it carries ({found.uid}) is {found.status.value}{because};"
+        " no site that wants one runs it."
+    ]
 
 
 def _momentary(state: HostState, wall_time: int, now: datetime) -> list[str]:

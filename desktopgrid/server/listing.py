@@ -145,6 +145,7 @@ def _delegations(grid: Grid, who: Who, now: datetime) -> Iterable[Row]:
                 "created_at": _moment(found.created_at),
                 "expires_at": _moment(found.expires_at),
                 "generation": found.generation,
+                "offer": found.offer,
                 "made_from": found.made_from,
                 "works": _carried(grid, found.uid),
                 "pilots": sum(

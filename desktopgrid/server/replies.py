@@ -243,10 +243,11 @@ class Validated(TypedDict):
 
 
 class Offered(TypedDict):
-    """The offers of a bridge that nobody has taken."""
+    """The offers of a bridge that nobody has taken, and those that users are signing for."""
 
     bridge: str
     open: list[str]
+    taken: list[str]
 
 
 class OfferTaken(TypedDict):

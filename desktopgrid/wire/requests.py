@@ -331,7 +331,7 @@ class SendOffers(Request):
     may sign for: name -> {"request": PKCS #10 in PEM, "signature": by the signing key, in base64}.
 
     With other keys than before its earlier offers are void. Reply: {"bridge", "open": the names of
-    those that nobody has taken}.
+    those that nobody has taken, "taken": of those that users are signing for}.
     """
 
     verb = "sendoffers"

@@ -125,6 +125,7 @@ class Agent:
         self._watcher: threading.Thread | None = None
         self._unsaid: deque[Say] = deque()
         self._last_number = 0
+        self._known_as = ""
         self._quit = ""
         self._is_over = False
         self._told_at: float | None = None
@@ -137,9 +138,19 @@ class Agent:
             Quit: self._leave,
         }
 
-    def attach(self, link: LinkLike) -> None:
-        """Use ``link``, whose callbacks are this agent's methods."""
+    def attach(self, link: LinkLike, known_as: str = "") -> None:
+        """Use ``link``, whose callbacks are this agent's methods; the grid knows us as
+        ``known_as``: a pilot by its stamp.
+        """
         self._link, self.transfers = link, link.transfers
+        self._known_as = known_as
+
+    @property
+    def name(self) -> str:
+        """Which worker this is, on which host, for the log."""
+        return (
+            f"{self._known_as or 'A worker'} on {self.host.facts['name']} ({self.directory.host})"
+        )
 
     # What a link tells.
 

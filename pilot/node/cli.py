@@ -332,7 +332,8 @@ def _make(settings: Settings) -> Agent:
         software=SOFTWARE,
         datagrams=settings.config.worker.datagrams,
     )
-    agent.attach(link)
+    known_as = f"{'Pilot' if settings.is_pilot else 'Worker'} {identity.identity}"
+    agent.attach(link, known_as)
     return agent
 
 

@@ -83,6 +83,10 @@ class Owner(Protocol):
     transfers: Transfers
     fetchers: Fetchers
 
+    @property
+    def name(self) -> str:
+        """Which worker this is, on which host, for the log."""
+
     def is_open(self) -> bool:
         """Whether the server is there."""
 
@@ -128,6 +132,11 @@ class Runner:
 
     def live(self, assign: m.Assign) -> None:
         """All of a task's life."""
+        logger.info(
+            "%s got task %s of work %s for %s (%s)",
+            *(self.owner.name, assign.task, assign.work, assign.for_user),
+            assign.subject or "not certified",
+        )
         step: Action | None = Stage(assign)
         try:
             while step is not None:

@@ -284,10 +284,11 @@ class ServerUnderTest:
             self.directory / f"{name}.log",
         )
 
-    def pilot(self, grid: Grid) -> Process:
+    def pilot(self, grid: Grid, delegation: str | None = None, site: str = "local") -> Process:
         """A new pilot at the site `local`, recorded through ``grid`` and started here."""
         stamp, secret = new_uid(), new_secret()
-        grid.session.ask(m.SubmitPilots("local", {stamp: verifier_of(secret)}))
+        asked = m.SubmitPilots(site, {stamp: verifier_of(secret)}, delegation=delegation)
+        grid.session.ask(asked)
         directory = self.directory / "pilots" / stamp
         directory.mkdir(parents=True)
         admin = self.identity()

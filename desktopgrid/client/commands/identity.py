@@ -132,7 +132,7 @@ def login(
         secret = asked("Password") if password is None else password_said(password)
         made = profile.log_in(servers, authority, login, secret, path, lifetime, label)
     elif token_file is not None or bearer:
-        token = _token_in(token_file) if token_file is not None else discovered()
+        token = token_in(token_file) if token_file is not None else discovered()
         made = profile.log_in_by_token(servers, authority, token, path, lifetime, label)
     else:
         source = cert or Path(proxy or proxy_path())
@@ -141,7 +141,8 @@ def login(
     tell(shell, made, label, path)
 
 
-def _token_in(place: str) -> str:
+def token_in(place: str) -> str:
+    """The bearer token in a file, or on standard input (``-``)."""
     return sys.stdin.readline().strip() if place == "-" else read_token(Path(place))
 
 
@@ -176,9 +177,10 @@ def logout(shell: Shell) -> None:
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--kind",
-    type=click.Choice(["worker", "client"]),
+    type=click.Choice(["worker", "client", "bridge"]),
     default="worker",
-    help="What it is for: a worker of your own (it runs your works only), or another client.",
+    help="What it is for: a worker of your own (it runs your works only), another client, or, for"
+    " super users to make, a bridge, to which users delegate.",
 )
 @click.option("--lifetime", type=Span(), help="How long it is good for, such as 30d.")
 @LABEL

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from desktopgrid.client.commands.shell import NAMES, Command, Shell, pass_shell
+from desktopgrid.client.commands.shell import NAMES, Command, Shell, names_of, pass_shell
 from desktopgrid.client.commands.types import Rights, Source
 from desktopgrid.client.files import Content, platform_of
 from desktopgrid.client.progress import Progress, in_mib
@@ -192,6 +192,22 @@ def _send_bag(shell: Shell, kind: str, name: str) -> None:
     uid = shell.grid.send_bag(kind, name)
     shell.output.result(uid, {"uid": uid, "name": name})
     shell.output.say(f"Next: xw submit APPLICATION --{kind} {uid}")
+
+
+@click.command(cls=Command)
+@click.argument("application", shell_complete=names_of("apps", "name"))
+@click.option(
+    "--withdraw", is_flag=True, help="Stand for it no longer: no service grid runs it from now on."
+)
+@pass_shell
+def validate(shell: Shell, application: str, withdraw: bool) -> None:
+    """Stand for the executables of APPLICATION, as they are now: sites that run validated
+    applications only, as service grids do, will run it. For super users.
+
+    Who did so and when is in `xw apps`. Another executable of it ends that.
+    """
+    reply = shell.grid.validate(application, not withdraw)
+    shell.output.rows("application", [reply], ("uid", "name", "validated"))
 
 
 @click.command(cls=Command)

@@ -190,13 +190,13 @@ def tokens(shell: Shell, user: str | None, limit: int) -> None:
 
 
 @click.command(cls=Command)
-@click.argument("uid", metavar="LOGIN|TOKEN")
+@click.argument("uid", metavar="LOGIN|TOKEN|DELEGATION")
 @pass_shell
 def revoke(shell: Shell, uid: str) -> None:
-    """Revoke a user, or a token of yours: at once, wherever it is in use.
+    """Revoke a user, or a token or a delegation of yours: at once, wherever it is in use.
 
-    What runs on a revoked worker is tried again on another one; the works of a revoked user are
-    aborted.
+    What runs on a revoked worker is tried again on another one, and so is what runs in pilots that
+    were submitted by a delegation; the works of a revoked user are aborted.
     """
     shell.grid.revoke(uid)
     shell.output.say(f"{uid} is revoked.")

@@ -161,6 +161,14 @@ class _Sender:
     help="What a host must satisfy, such as 'Memory >= 4096 && Arch == \"x86_64\"'.",
 )
 @click.option("--expected-host", metavar="UID", help="Run on this host only.")
+@click.option(
+    "--xwcert",
+    "--credential",
+    "delegation",
+    metavar="FILE|UID",
+    help="A credential of yours that goes with the works to sites which want one: a proxy in a"
+    " file, which is delegated to the grid's bridge, or what you have delegated (xw delegate).",
+)
 @click.option("--label", default="", help="A word to find the works by.")
 @click.option("--session", metavar="UID", help="The session they belong to.")
 @click.option("--group", metavar="UID", help="The group they belong to.")
@@ -220,6 +228,7 @@ def submit(
         plan = _plan(arguments, axes, file_list)
     except BadSweep as error:
         raise click.UsageError(str(error)) from None
+    _delegated(shell, fields)
     sender = _Sender(shell, application)
     description = Description(
         application,
@@ -250,6 +259,15 @@ def submit(
         if is_sweep:
             shell.output.say(f"Next: xw result {' '.join(each.uid for each in submitted)}")
         conclude(shell, results)
+
+
+def _delegated(shell: Shell, fields: dict[str, Any]) -> None:
+    """Have a credential that was named delegated: the works carry that."""
+    if fields["delegation"] is not None:
+        # Most submissions need nothing of it.
+        from desktopgrid.client.commands.delegate import credential
+
+        fields["delegation"] = credential(shell, fields["delegation"])
 
 
 def _is_description(application: str) -> bool:
@@ -288,6 +306,7 @@ def _submit_description(
     def send_as(application: str) -> Callable[[str], UID]:
         return senders.setdefault(application, _Sender(shell, application)).data
 
+    _delegated(shell, fields)
     common = {name: value for name, value in fields.items() if name in given}
     on_ended = arrivals.tell if wait else None
     submitted = submit_described(shell, described, send_as, on_ended, rights, common)

@@ -54,7 +54,7 @@ def test_commands_options_and_statuses_are_offered() -> None:
     assert offered(["works", "--status"]) == [each.value.lower() for each in WorkStatus]
     assert offered(["tasks", "--status"], "SUS") == [TaskStatus.SUSPENDED.value.lower()]
     assert offered(["--format"], "c") == ["csv"]
-    assert offered(["token", "--kind"]) == ["worker", "client"]
+    assert offered(["token", "--kind"]) == ["worker", "client", "bridge"]
 
 
 def test_names_are_those_that_the_grid_knows(tmp_path: Path) -> None:

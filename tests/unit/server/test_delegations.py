@@ -354,6 +354,7 @@ def test_a_word_about_an_earlier_generation_is_not_believed(
 @pytest.mark.parametrize("by", ["alice", "admin"])
 def test_a_revoked_one_is_over_for_good(grid: Delegating, tmp_path: Path, by: str) -> None:
     uid = grid.delegate(tmp_path, ANN)
+    [carried] = grid.submit(delegation=uid)
     for stranger in ("bob", "bridge"):
         with pytest.raises(GridError):
             grid.ask(m.Revoke(uid), stranger)
@@ -362,6 +363,7 @@ def test_a_revoked_one_is_over_for_good(grid: Delegating, tmp_path: Path, by: st
     grid.ask(m.Revoke(uid), by)
     assert grid.of(uid) is DelegationStatus.REVOKED
     assert not grid.grid.delegations[uid].content
+    assert "is Revoked: it was revoked by" in grid.why(carried)
     with pytest.raises(BadRequest, match="make another one"):
         grid.delegate(tmp_path, ANN, uid=uid)
     grid.ask(m.Revoke(uid), by)
