@@ -134,7 +134,7 @@ def _verify(
         if is_proxy(certificate):
             # Before OpenSSL does, which would not say what is wrong.
             _check_alone(certificate)
-    path = _path(sent, trust, now)
+    path = path_of(sent, trust, now)
     count = next((n for n, each in enumerate(path) if not is_proxy(each)), len(path))
     proxies, rest = path[:count], path[count:]
     if not rest or any(is_proxy(each) for each in rest):
@@ -143,7 +143,7 @@ def _verify(
     if not authorities:
         raise ChainRefused(f"{_shown(own)} certifies itself")
     for certificate in path[:-1]:  # the last one is believed as it is
-        _check_strength(certificate)
+        check_strength(certificate)
         _check_purpose(certificate)
     for authority in authorities:
         _check_authority(authority)
@@ -159,7 +159,9 @@ def _verify(
     return proved, path
 
 
-def _path(sent: Sequence[x509.Certificate], trust: Trust, now: datetime) -> list[x509.Certificate]:
+def path_of(
+    sent: Sequence[x509.Certificate], trust: Trust, now: datetime
+) -> list[x509.Certificate]:
     """The path from the certificate sent first to a CA of ours, as OpenSSL finds it."""
     leaf, *others = [crypto.X509.from_cryptography(each) for each in sent]
     trust.store.set_time(now.astimezone(UTC))
@@ -195,7 +197,8 @@ def public_key(certificate: x509.Certificate) -> CertificatePublicKeyTypes:
         raise ChainRefused(f"{_shown(certificate)} has a key that we do not know") from error
 
 
-def _check_strength(certificate: x509.Certificate) -> None:
+def check_strength(certificate: x509.Certificate) -> None:
+    """Raises ChainRefused where the key, or the signature, of ``certificate`` is too weak."""
     key = public_key(certificate)
     try:
         algorithm = certificate.signature_hash_algorithm

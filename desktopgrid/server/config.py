@@ -168,6 +168,7 @@ class IdentitySection:
     """
 
     certificates: Path | None = None
+    vomsdir: Path | None = None
     longest_delegation: timedelta = timedelta(days=7)
 
     def __post_init__(self) -> None:

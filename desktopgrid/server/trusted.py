@@ -1,5 +1,7 @@
-"""The site's directory of CAs (/etc/grid-security/certificates): HASH.0 a CA, HASH.r0 what it has
-revoked. Others keep it up to date (fetch-crl); it is read again when something in it changed.
+"""What a site keeps for all its grid services, read again when something in it changed: whom it
+lets speak for a VO (/etc/grid-security/vomsdir: VO/HOST.lsc), and its directory of CAs
+(/etc/grid-security/certificates): HASH.0 a CA, HASH.r0 what it has
+revoked, which others keep up to date (fetch-crl).
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ from typing import TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from desktopgrid.model.errors import Unavailable
+from desktopgrid.credentials.subjects import canonical
+from desktopgrid.model.errors import BadRequest, Unavailable
 from desktopgrid.server.certificates import Trust
+from desktopgrid.server.voms import Speakers
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +65,33 @@ class TrustedDirectory:
             len(lists),
         )
         return self._trust
+
+
+class VomsDirectory:
+    """Who may speak for a VO, as it is now; without a directory nobody."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+
+    def read(self) -> Speakers:
+        """All of them. A file that cannot be understood is as if it were not there."""
+        found: dict[tuple[str, str], list[tuple[str, ...]]] = {}
+        for path in sorted(self._directory.glob("*/*.lsc")) if self._directory else ():
+            try:
+                found[path.parent.name, path.stem] = list(_chains(path.read_text()))
+            except (OSError, ValueError, BadRequest) as error:
+                logger.warning("%s counts for nothing: %s", path, error)
+        return found
+
+
+def _chains(text: str) -> Iterator[tuple[str, ...]]:
+    """The chains of names in a file, a line of dashes between: the signer's, its issuer's."""
+    for part in re.split(r"^-+ *NEXT CHAIN *-+$", text, flags=re.M):
+        lines = [line.strip() for line in part.splitlines()]
+        names = tuple(canonical(line) for line in lines if line and not line.startswith("#"))
+        if len(names) < 2:
+            raise BadRequest("a chain has the name of the signer and that of its issuer")
+        yield names
 
 
 def _signatures(files: list[Path]) -> Iterator[tuple[str, int, int]]:

@@ -13,21 +13,21 @@ import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from desktopgrid.credentials.subjects import certificates_in
 from desktopgrid.model.errors import BadRequest, NotAuthenticated, Unavailable
 from desktopgrid.server import delegations
 from desktopgrid.server.certificates import Trust, is_signed, public_key, shown, verify
-from desktopgrid.server.config import IssuerSection
+from desktopgrid.server.config import IdentitySection, IssuerSection
 from desktopgrid.server.issuers import Claims, Issuer, issuer_of
 from desktopgrid.server.listeners.clock import utc_now
 from desktopgrid.server.proved import Proved, Shown
 from desktopgrid.server.state import Grid, Outcome
 from desktopgrid.server.throttle import Throttle, origin_of
-from desktopgrid.server.trusted import TrustedDirectory
+from desktopgrid.server.trusted import TrustedDirectory, VomsDirectory
 from desktopgrid.server.users import revoke_token
+from desktopgrid.server.voms import with_attributes
 from desktopgrid.wire.proof import certificate_message, new_nonce
 
 logger = logging.getLogger(__name__)
@@ -48,14 +48,16 @@ class Identities:
     """
 
     def __init__(
-        self, server: bytes, directory: Path | None, issuers: Iterable[IssuerSection]
+        self, server: bytes, settings: IdentitySection, issuers: Iterable[IssuerSection]
     ) -> None:
         """``server`` is the certificate that we show, as DER."""
         self._issuers = {each.url: Issuer(each, utc_now) for each in issuers}
         # An issuer that is slow to answer holds up no certificate.
         self._askers = ThreadPoolExecutor(2, "issuers")
         self._server = server
+        directory = settings.certificates
         self._directory = TrustedDirectory(directory) if directory is not None else None
+        self._speakers = VomsDirectory(settings.vomsdir)
         self._pool = ThreadPoolExecutor(1, "certificates")
         self._nonces: dict[str, float] = {}
         self._attempts = Throttle(ATTEMPTS, ATTEMPTS_A_SECOND)
@@ -105,7 +107,7 @@ class Identities:
         """
         if self._directory is None:
             return None
-        return await self._in_thread(_show, self._directory, chain)
+        return await self._in_thread(_show, self._directory, self._speakers, chain)
 
     async def by_token(self, token: str, address: str) -> tuple[str, Claims]:
         """The issuer of ``token``, by the name that it has here, and what the token proves; raises
@@ -154,8 +156,9 @@ def _prove(trusted: TrustedDirectory, chain: str, signed: bytes, message: bytes)
     return verify(certificates, trusted.read(), utc_now())
 
 
-def _show(trusted: TrustedDirectory, chain: str) -> Shown:
-    return shown(certificates_in(chain), trusted.read(), utc_now())
+def _show(trusted: TrustedDirectory, speakers: VomsDirectory, chain: str) -> Shown:
+    trust, now = trusted.read(), utc_now()
+    return with_attributes(shown(certificates_in(chain), trust, now), speakers.read(), trust, now)
 
 
 def take_back(trust: Trust, grid: Grid, out: Outcome) -> None:

@@ -149,7 +149,7 @@ async def _serve(home: Home, on_ready: Callable[[str], None], opened: socket.soc
         server = x509.load_pem_x509_certificate(home.certificate.read_bytes())
         identities = Identities(
             server.public_bytes(Encoding.DER),
-            home.config.identity.certificates,
+            home.config.identity,
             home.config.issuers,
         )
         service.identities = identities
