@@ -18,6 +18,8 @@ from desktopgrid.client.commands.shell import Command, Shell, common_options
 from desktopgrid.client.commands.types import Span
 from desktopgrid.client.grid import Grid
 from desktopgrid.client.pilots import PilotRecord, RecordedPilot
+from desktopgrid.client.trustee import Trustee
+from desktopgrid.model.errors import UnknownObject
 from desktopgrid.model.version import VERSION
 from pilot import bundle as packing
 from pilot.ce.finding import Finding, Verdict
@@ -101,11 +103,34 @@ SITE = click.option("--site", metavar="NAME", help="Those of this site.")
 @pilot.command(cls=PilotCommand)
 @click.option("--site", "name", required=True, metavar="NAME", help="Where they are to run.")
 @click.option("-n", "count", type=click.IntRange(1), default=1, show_default=True, help="How many.")
+@click.option(
+    "--as",
+    "delegation",
+    metavar="DELEGATION",
+    help="By the credential that a user delegated to you, as a bridge: they run his works only.",
+)
+@click.option(
+    "--held",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="The bridge's directory, which has that credential.",
+)
 @pass_shell
-def submit(shell: PilotShell, name: str, count: int) -> None:
+def submit(
+    shell: PilotShell, name: str, count: int, delegation: str | None, held: Path | None
+) -> None:
     """Submit pilots to a site, all or none; prints their stamps."""
+    if (delegation is None) != (held is None):
+        raise click.UsageError("--as and --held go together")
     site = shell.sites[name]
-    stamps = submit_pilots(shell.grid, site, count, shell.sites.door(name))
+    if delegation is not None and held is not None:
+        with Trustee(shell.grid, held) as bridge:
+            its = [each for each in bridge.collect() if each.uid == delegation]
+            if not its:
+                raise UnknownObject(f"{held} has no delegation {delegation} that is good now")
+            stamps = submit_pilots(shell.grid, site, count, held=its[0])
+    else:
+        stamps = submit_pilots(shell.grid, site, count, shell.sites.door(name))
     shell.output.names("pilot", "stamp", stamps)
     shell.output.say(f"{counted(stamps)} submitted to {name}. Next: pilot status")
 

@@ -17,7 +17,7 @@ from typing import Any
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from desktopgrid.credentials.offers import LONGEST_TOKEN, Card
-from desktopgrid.credentials.pkcs10 import key_of
+from desktopgrid.credentials.pkcs10 import LONGEST_REQUEST, key_of
 from desktopgrid.model.errors import (
     AccessDenied,
     AlreadyThere,
@@ -93,6 +93,8 @@ def _offer(
     grid: Grid, who: Who, card: Card, uid: str, said: dict[str, str], now: datetime
 ) -> Offer:
     request, signature = said.get("request", ""), said.get("signature", "")
+    if len(request) > LONGEST_REQUEST or not request.isascii() or "\0" in request:
+        raise BadRequest(f"a request is at most {LONGEST_REQUEST} characters of PEM, and no others")
     key_of(request)
     card.check(uid, request, signature)
     return Offer(grid.check_new(uid), who.user, request, signature, now)

@@ -13,12 +13,15 @@ from collections.abc import Mapping, Sequence
 
 from desktopgrid.client.grid import Grid
 from desktopgrid.client.pilots import PilotRecord, Told
+from desktopgrid.client.trustee import Held
 from desktopgrid.model.errors import BadRequest, GridError, Unavailable
 from desktopgrid.model.lifecycle import PilotStatus
 from desktopgrid.model.sites import SiteConfig
 from pilot.ce.base import (
     ComputingElement,
     ComputingElementUnavailable,
+    Credential,
+    CredentialKind,
     JobDescription,
     Reference,
     SubmissionRefused,
@@ -56,9 +59,14 @@ class ReferencesNotRecorded(Unavailable):
 
 
 def submit_pilots(
-    grid: Grid, site: SiteConfig, count: int, door: ComputingElement | None = None
+    grid: Grid,
+    site: SiteConfig,
+    count: int,
+    door: ComputingElement | None = None,
+    held: Held | None = None,
 ) -> list[str]:
-    """Submit ``count`` pilots to ``site``, all or none; their stamps.
+    """Submit ``count`` pilots to ``site``, all or none; their stamps. By the credential that is
+    ``held`` of a user they are his own workers: ``grid`` is the bridge's then, to which he gave it.
 
     Raises LimitExceeded where a cap forbids and ComputingElementUnavailable where the site cannot
     be asked, and then nothing was changed; SubmissionRefused where the site will not have them, and
@@ -66,7 +74,7 @@ def submit_pilots(
     """
     if count < 1:
         raise BadRequest(f"{count} pilots cannot be submitted")
-    door = door or build_computing_element(site, state_directory())
+    door = door or build_computing_element(site, state_directory(), credential_of(held))
     record = PilotRecord(grid)
     identities = record.mint(count)
     stamps = [identity.identity for identity in identities]
@@ -77,12 +85,19 @@ def submit_pilots(
             describe_pilot(site, stamp, program, (files[stamp],), pilot_arguments(site))
             for stamp in stamps
         ]
-        record.add(site.name, identities, site.queue_limit, site.wall_time)
+        delegation = held.uid if held is not None else None
+        record.add(site.name, identities, site.queue_limit, site.wall_time, delegation)
         references = _hand_over(record, door, site, pilots)
     _tell_references(record, site, references)
+    by = f" by the credential of {held.user} ({held.subject or held.kind})" if held else ""
     for stamp, reference in references.items():
-        logger.info("Submitted pilot %s to %s as %s", stamp, site.name, reference)
+        logger.info("Submitted pilot %s to %s as %s%s", stamp, site.name, reference, by)
     return stamps
+
+
+def credential_of(held: Held | None) -> Credential | None:
+    """What a door shows of a user's credential, in place of its site's."""
+    return Credential(CredentialKind(held.kind), held.path) if held is not None else None
 
 
 def pilot_arguments(site: SiteConfig) -> tuple[str, ...]:

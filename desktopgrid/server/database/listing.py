@@ -158,6 +158,8 @@ KINDS: dict[str, Kind] = {
             hosts.c.name.label("host"),
             works.c.task,
             works.c.reason,
+            submissions.c.delegation,
+            submissions.c.vo,
             submissions.c.submitted_at,
             works.c.ended_at,
         ),

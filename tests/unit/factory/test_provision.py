@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from desktopgrid.model.errors import BadRequest, LimitExceeded
+from desktopgrid.client.trustee import Held
+from desktopgrid.model.errors import BadRequest, LimitExceeded, UnknownObject
 from desktopgrid.model.sites import SITE_OF_KIND, FakeSite
 from desktopgrid.wire import messages as m
 from desktopgrid.wire.proof import verifier_of
 from pilot.ce.base import (
     ComputingElementUnavailable,
+    Credential,
+    CredentialKind,
     JobDescription,
     Reference,
     SubmissionRefused,
 )
 from pilot.ce.fake import FakeCE
+from pilot.factory import provision
 from pilot.factory.provision import (
     ReferencesNotRecorded,
     SubmissionUncertain,
@@ -50,6 +54,29 @@ def test_pilots_are_on_record_with_the_site_s_references(grid: AskedGrid) -> Non
     assert [pilot.stamp for pilot in door.jobs.values()] == stamps
     assert recorded(grid) == [("Waiting", "fake:1", ""), ("Waiting", "fake:2", "")]
     assert {grid.server.grid.pilots[stamp].owner for stamp in stamps} == {"ada"}
+
+
+@pytest.mark.feature("XW-PIL-3")
+def test_a_users_credential_takes_the_place_of_the_site_s(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its door shows it, and the pilots are on record as the user's own."""
+    grid = AskedGrid()
+    later = datetime.now(UTC) + timedelta(hours=1)
+    held = Held("d1", "proxy", tmp_path / "d1.pem", 1, "alice", "CN=Alice", "", (), later)
+    asked: list[Any] = []
+
+    def build(*arguments: Any) -> FakeCE:
+        asked.append(arguments)
+        return FakeCE()
+
+    monkeypatch.setattr(provision, "build_computing_element", build)
+    with pytest.raises(UnknownObject, match="no delegation 'd1' that was given to you"):
+        submit_pilots(grid.client, LAL, 1, held=held)
+    [(site, _, credential)] = asked
+    assert (site, credential) == (LAL, Credential(CredentialKind.PROXY, tmp_path / "d1.pem"))
+    submit_pilots(grid.client, LAL, 1)
+    assert asked[1][2] is None
 
 
 def test_each_pilot_gets_its_own_secret_in_a_private_file_that_is_gone_afterwards(

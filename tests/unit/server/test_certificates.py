@@ -527,7 +527,7 @@ def test_a_certificate_over_an_old_hash_is_refused() -> None:
     sha256, sha1 = (bytes.fromhex(f"2a864886f70d0101{last}") for last in ("0b", "05"))
     old = x509.load_der_x509_certificate(signed.replace(sha256, sha1))
     with pytest.raises(ChainRefused, match="signed over sha1"):
-        certificates._check_strength(old)
+        certificates.check_strength(old)
 
 
 # --- revocation afterwards, and the proof of having the key --------------------------------------

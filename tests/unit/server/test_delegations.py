@@ -273,6 +273,13 @@ def test_offers_are_signed_by_their_bridge_and_made_by_who_has_the_key(grid: Del
     forged = {"request": offer.request, "signature": Keys.generate().sign("new", offer.request)}
     with pytest.raises(BadRequest, match="its signature is wrong"):
         grid.bridge(m.SendOffers(card.signing_key, card.sealing_key, {"new": forged}))
+    for more in ("\0", "\u00e9", "x" * 20_000):
+        said = {
+            "request": offer.request + more,
+            "signature": KEYS.sign("new", offer.request + more),
+        }
+        with pytest.raises(BadRequest, match="of PEM, and no others"):
+            grid.bridge(m.SendOffers(card.signing_key, card.sealing_key, {"new": said}))
     with pytest.raises(BadRequest, match="expected a certificate request"):
         grid.bridge(m.SendOffers(card.signing_key, card.sealing_key, {"new": {}}))
     with pytest.raises(BadRequest, match="32 bytes"):
