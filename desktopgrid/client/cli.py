@@ -44,6 +44,7 @@ for command in (
     identity.login,
     identity.logout,
     identity.token,
+    identity.passwd,
     insert.sendapp,
     insert.senddata,
     insert.getdata,

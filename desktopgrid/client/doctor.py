@@ -26,7 +26,7 @@ from typing import Any
 from desktopgrid.client import profile
 from desktopgrid.client.session import GridSession
 from desktopgrid.link.address import ServerName, connect
-from desktopgrid.link.errors import ConnectionLost
+from desktopgrid.link.errors import ConnectionLost, in_words
 from desktopgrid.link.https import BROKEN, HTTPS
 from desktopgrid.link.identity import Identity
 from desktopgrid.link.proxy import Intermediary, choose
@@ -187,7 +187,7 @@ def _name(server: ServerName) -> Finding:
     except (OSError, UnicodeError) as error:
         raise Stop(
             "name",
-            f"{server.host} has no address: {error}",
+            f"{server.host} has no address: {in_words(error)}",
             "is it spelt right, and does this network know it? `getent hosts NAME` asks as we do",
         ) from None
     addresses = ", ".join(dict.fromkeys(str(entry[4][0]) for entry in found))
@@ -228,7 +228,9 @@ def _certificate(
         raise Stop("certificate", f"{server}: {error.verify_message}", _trust(error)) from None
     except (OSError, ConnectionLost) as error:
         advice = "is this a grid's server? Something else may listen at this port"
-        raise Stop("certificate", f"{server} does not speak TLS: {error}", advice) from None
+        raise Stop(
+            "certificate", f"{server} does not speak TLS: {in_words(error)}", advice
+        ) from None
     ends_at = ssl.cert_time_to_seconds(str(shown["notAfter"]))
     said = f"{server} is certified until {time.strftime('%Y-%m-%d', time.gmtime(ends_at))}"
     if ends_at - clock() > CERTIFICATE:
@@ -270,7 +272,7 @@ def _status(
         body = response.read(LONGEST_STATUS)
     except BROKEN as error:
         advice = "something else may listen at this port, or the server stops just now"
-        raise Stop("server", f"{server} does not answer: {error}", advice) from None
+        raise Stop("server", f"{server} does not answer: {in_words(error)}", advice) from None
     finally:
         connection.close()
     said: dict[str, Any] = {}

@@ -391,9 +391,14 @@ class FakeGrid:
     def _on_changeuser(self, asked: m.ChangeUser) -> dict[str, Any]:
         for row in self._users.values():
             if asked.user in (row["uid"], row["login"]):
-                changed = {"level": asked.level, "usergroup": asked.group, "email": asked.email}
+                changed = {
+                    "level": asked.level,
+                    "usergroup": asked.group,
+                    "email": asked.email,
+                    "quota_mib": asked.quota_mib,
+                }
                 row.update((name, new) for name, new in changed.items() if new is not None)
-                return {name: row[name] for name in ("uid", "login", "level")}
+                return row
         raise UnknownObject.named("user", asked.user)
 
     def _on_remove(self, asked: m.Remove) -> dict[str, Any]:

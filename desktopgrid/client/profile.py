@@ -22,6 +22,7 @@ from desktopgrid.link import settings
 from desktopgrid.link.identity import Identity
 from desktopgrid.link.manual import CLIENTS
 from desktopgrid.link.settings import GridSection
+from desktopgrid.link.transfer import change_password as ask_for_new_password
 from desktopgrid.link.transfer import login as ask_for_token
 from desktopgrid.link.transfer import login_by_certificate, login_by_token
 from desktopgrid.model import configuration
@@ -163,6 +164,14 @@ def log_in(
     except NotAuthenticated:
         raise NotAuthenticated(f"the server does not know {login!r} by this password") from None
     return _keep(tuple(servers), ca, reply, path)
+
+
+def change_password(identity: Identity, login: str, password: str, new: str) -> None:
+    """Let ``login`` log in by ``new``, and by ``password`` no more. Tokens stay good."""
+    try:
+        ask_for_new_password(identity.servers, identity.ca, login, password, new)
+    except NotAuthenticated:
+        raise NotAuthenticated(f"the server does not know {login!r} by this password") from None
 
 
 def log_in_by_certificate(

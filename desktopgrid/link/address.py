@@ -8,7 +8,7 @@ import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from desktopgrid.link.errors import ConnectionLost
+from desktopgrid.link.errors import ConnectionLost, in_words
 from desktopgrid.link.proxy import Intermediary, ask_for_tunnel
 from desktopgrid.model.errors import BadRequest
 
@@ -61,7 +61,7 @@ def connect(
     try:
         connection = socket.create_connection((host, port), timeout)
     except OSError as error:
-        raise ConnectionLost(f"cannot connect to {host}:{port}: {error}") from error
+        raise ConnectionLost(f"cannot connect to {host}:{port}: {in_words(error)}") from error
     try:
         # Messages are small and each is wanted at once: never wait to fill a segment.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from desktopgrid.link import websocket
 from desktopgrid.link.address import ServerName
-from desktopgrid.link.errors import ConnectionLost, WebSocketBroken
+from desktopgrid.link.errors import ConnectionLost, WebSocketBroken, in_words
 from desktopgrid.link.proxy import Intermediary
 from desktopgrid.link.stream import Stream
 from desktopgrid.link.streamed import Streamed, stream_to
@@ -53,7 +53,9 @@ class Duplex(Streamed):
             except WebSocketBroken:
                 raise
             except ConnectionLost as error:
-                raise WebSocketBroken(f"the WebSocket upgrade was cut: {error}") from error
+                raise WebSocketBroken(
+                    f"the WebSocket upgrade was cut: {in_words(error)}"
+                ) from error
             if rest is not None:
                 break
         duplex = cls(stream)

@@ -5,6 +5,7 @@ now.
 from __future__ import annotations
 
 import json
+import ssl
 
 from desktopgrid.model.errors import (
     BadRequest,
@@ -14,6 +15,12 @@ from desktopgrid.model.errors import (
     Unavailable,
     by_code,
 )
+
+
+def in_words(error: BaseException) -> str:
+    """What an error of the system says, without its number."""
+    said = error.strerror if isinstance(error, OSError) else None
+    return said if said and not isinstance(error, ssl.SSLError) else str(error)
 
 
 class ConnectionLost(Unavailable):

@@ -17,6 +17,7 @@ from desktopgrid.link.errors import (
     RefusedByServer,
     WebSocketBroken,
     from_code,
+    in_words,
 )
 from desktopgrid.link.framed import Framed
 from desktopgrid.link.identity import Identity
@@ -90,7 +91,7 @@ class Dialler:
             try:
                 frames = _await_frames(connection, deadline)
             except ConnectionLost as error:
-                raise WebSocketBroken(f"no challenge came: {error}") from error
+                raise WebSocketBroken(f"no challenge came: {in_words(error)}") from error
             challenge = _only(Challenge, frames.pop(0))
             hello = self._answer(challenge, identity, session, seen)
             connection.send(frame_of(0, (STDLIB.encode(hello, 0),)))

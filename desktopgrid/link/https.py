@@ -8,7 +8,7 @@ import http.client
 import ssl
 
 from desktopgrid.link.address import ServerName, connect
-from desktopgrid.link.errors import ConnectionLost, ForeignServer, explanation_in
+from desktopgrid.link.errors import ConnectionLost, ForeignServer, explanation_in, in_words
 from desktopgrid.link.proxy import Intermediary
 from desktopgrid.link.tls import pinned
 
@@ -43,7 +43,7 @@ class HTTPS(http.client.HTTPSConnection):
             ) from error
         except OSError as error:
             plain.close()
-            raise ConnectionLost(f"TLS failed: {error}") from error
+            raise ConnectionLost(f"TLS failed: {in_words(error)}") from error
 
 
 def explanation(response: http.client.HTTPResponse) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from contextlib import suppress
 
 from desktopgrid.link.address import ServerName, connect
 from desktopgrid.link.answers import Answer, AnswerReader
-from desktopgrid.link.errors import ConnectionLost, explanation_in, from_status
+from desktopgrid.link.errors import ConnectionLost, explanation_in, from_status, in_words
 from desktopgrid.link.proxy import Intermediary
 from desktopgrid.link.stream import Stream, Waker
 from desktopgrid.link.tls import pinned
@@ -202,7 +202,7 @@ class LongPoll:
             code, reason = explanation_in(answer.body)
             reason = reason or f"{answer.head.status} {answer.head.reason}"
             error = from_status(answer.head.status, code, reason)
-            raise ConnectionLost(f"the server ended the link: {error}") from error
+            raise ConnectionLost(f"the server ended the link: {in_words(error)}") from error
         self._name = self._name or answer.head.headers.get(NAME.lower(), "")
         self.heard_at = self._answered_at = time.monotonic()
         # There may be more where this came from; an acknowledgement alone is the last.

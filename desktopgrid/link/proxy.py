@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
 from desktopgrid.link.answers import MAX_HEAD, Head
-from desktopgrid.link.errors import ConnectionLost
+from desktopgrid.link.errors import ConnectionLost, in_words
 from desktopgrid.model.errors import BadRequest
 
 
@@ -97,7 +97,9 @@ def ask_for_tunnel(connection: socket.socket, via: Intermediary, authority: str)
                 raise ConnectionLost(f"the proxy {via.host}:{via.port} did not answer CONNECT")
             received += data
     except OSError as error:
-        raise ConnectionLost(f"the proxy {via.host}:{via.port} failed: {error}") from error
+        raise ConnectionLost(
+            f"the proxy {via.host}:{via.port} failed: {in_words(error)}"
+        ) from error
     head = Head.parse(received.partition(b"\r\n\r\n")[0])
     if not 200 <= head.status < 300:
         raise ConnectionLost(

@@ -24,7 +24,7 @@ import threading
 import time
 from contextlib import suppress
 
-from desktopgrid.link.errors import ConnectionLost, ForeignServer
+from desktopgrid.link.errors import ConnectionLost, ForeignServer, in_words
 
 RECEIVE = 256 << 10
 """Bytes to ask the socket for at once: many messages a wake-up."""
@@ -116,7 +116,7 @@ class Stream:
                     f"the server showed no certificate of this grid: {error.verify_message}"
                 ) from error
             except ssl.SSLError as error:
-                raise ConnectionLost(f"TLS failed: {error}") from error
+                raise ConnectionLost(f"TLS failed: {in_words(error)}") from error
             left = deadline - time.monotonic()
             if left <= 0:
                 raise ConnectionLost("the server did not answer in time")
@@ -127,7 +127,7 @@ class Stream:
                         self._fill_from_buffer()
             except OSError as error:
                 raise ConnectionLost(
-                    f"the connection broke before TLS was set up: {error}"
+                    f"the connection broke before TLS was set up: {in_words(error)}"
                 ) from error
 
     @property
@@ -146,7 +146,7 @@ class Stream:
                 self._tls.write(data)
                 is_out = self._flush()
         except OSError as error:
-            raise ConnectionLost(f"cannot send: {error}") from error
+            raise ConnectionLost(f"cannot send: {in_words(error)}") from error
         if not is_out:
             self._waker.wake()
         return is_out
@@ -167,7 +167,7 @@ class Stream:
                 if self._outgoing.pending:
                     self._flush()
         except OSError as error:
-            raise ConnectionLost(f"cannot receive: {error}") from error
+            raise ConnectionLost(f"cannot receive: {in_words(error)}") from error
         return data
 
     def drain(self, timeout: float) -> None:
@@ -184,7 +184,7 @@ class Stream:
                 with self._lock:
                     self._flush()
         except OSError as error:
-            raise ConnectionLost(f"cannot send: {error}") from error
+            raise ConnectionLost(f"cannot send: {in_words(error)}") from error
 
     def wake(self) -> None:
         """End the present or the next ``read`` of the other thread."""

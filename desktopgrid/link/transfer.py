@@ -21,7 +21,7 @@ from typing import (
 
 from desktopgrid.link.address import HTTPS as HTTPS_SCHEME
 from desktopgrid.link.address import ServerName
-from desktopgrid.link.errors import ConnectionLost, ForeignServer, NotToBeHad, from_status
+from desktopgrid.link.errors import ConnectionLost, ForeignServer, NotToBeHad, from_status, in_words
 from desktopgrid.link.https import BROKEN, HTTPS, explanation
 from desktopgrid.link.identity import Identity
 from desktopgrid.link.persistence import (
@@ -363,6 +363,23 @@ def login(
     )
 
 
+def change_password(
+    servers: Sequence[str],
+    ca: str,
+    login: str,
+    password: str,
+    new: str,
+    proxy: str | None = None,
+) -> None:
+    """Let ``login`` log in by ``new`` instead of ``password`` from now on; raises what the server
+    says no with, or Unavailable.
+    """
+    question = {"login": login, "password": password, "new": new}
+    _at_first_server(
+        servers, ca, proxy, lambda connection: _post(connection, "/v1/password", question)
+    )
+
+
 def login_by_certificate(
     servers: Sequence[str],
     ca: str,
@@ -420,7 +437,10 @@ def _at_first_server(
     for text in servers:
         server = ServerName.parse(text)
         if server.scheme != HTTPS_SCHEME:
-            trouble = Unavailable(f"passwords go to an https:// server, not to {server}")
+            trouble = Unavailable(
+                f"{server} takes sessions only: passwords, certificates and issuers' tokens are"
+                " shown at the grid's https:// port; name that one, too"
+            )
             continue
         connection = HTTPS(server, ca, choose(server.host, os.environ, proxy), TIMEOUT)
         try:
@@ -473,7 +493,7 @@ def _exchange(
     except ForeignServer:
         raise
     except BROKEN as error:
-        raise ConnectionLost(f"cannot ask for {path}: {error}") from error
+        raise ConnectionLost(f"cannot ask for {path}: {in_words(error)}") from error
     try:
         if send is not None:
             send(connection)
@@ -482,7 +502,7 @@ def _exchange(
     try:
         return connection.getresponse()
     except BROKEN as error:
-        raise ConnectionLost(f"the answer about {path} did not come: {error}") from error
+        raise ConnectionLost(f"the answer about {path} did not come: {in_words(error)}") from error
 
 
 def _blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
@@ -491,7 +511,7 @@ def _blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
         try:
             block = response.read(BLOCK)
         except BROKEN as error:
-            raise ConnectionLost(f"the transfer broke off: {error}") from error
+            raise ConnectionLost(f"the transfer broke off: {in_words(error)}") from error
         if not block:
             return
         yield block

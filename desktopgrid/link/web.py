@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Callable, NoReturn
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from desktopgrid.link.errors import ConnectionLost, NotToBeHad
+from desktopgrid.link.errors import ConnectionLost, NotToBeHad, in_words
 from desktopgrid.link.https import BROKEN
 from desktopgrid.link.persistence import (
     BLOCK,
@@ -297,7 +297,7 @@ class _Channel(http.client.HTTPConnection):
         except AccessDenied as error:
             raise AccessDenied(f"{uri}: {error}") from None
         except BROKEN as error:
-            raise ConnectionLost(f"{uri}: {error}") from error
+            raise ConnectionLost(f"{uri}: {in_words(error)}") from error
 
     def cut(self) -> None:
         """Let whoever waits for the other side wait no more. Any thread."""
@@ -379,7 +379,7 @@ def _blocks(uri: str, response: http.client.HTTPResponse) -> Iterator[bytes]:
         try:
             block = response.read1(BLOCK if left is None else min(BLOCK, left))
         except BROKEN as error:
-            raise ConnectionLost(f"{uri} broke off: {error}") from error
+            raise ConnectionLost(f"{uri} broke off: {in_words(error)}") from error
         if not block:
             return
         if left is not None:

@@ -153,6 +153,11 @@ def of_login(login: str, address: str, token: str, code: str, now: datetime) -> 
     return Record(now, "login", outcome, name, code, objects=objects, address=address)
 
 
+def of_password(login: str, address: str, uid: str, now: datetime) -> Record:
+    """A user, who showed by his password who he is, has another one from now on."""
+    return Record(now, "passwd", DONE, login, objects=(uid,), address=address)
+
+
 def at_the_machine(verb: str, account: str, objects: tuple[str, ...], now: datetime) -> Record:
     """What the administrator did at the server's machine, as the system's user ``account``."""
     return Record(now, verb, DONE, account, level="machine", objects=objects)

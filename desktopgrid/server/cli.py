@@ -53,8 +53,12 @@ class Commands(click.Group):
         """Run the command; its errors become exit code 1."""
         try:
             return super().invoke(context)
-        except (GridError, OSError) as error:
+        except GridError as error:
             click.echo(f"xwserver: {error}", err=True)
+            context.exit(1)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"xwserver: {where}{error.strerror or error}", err=True)
             context.exit(1)
 
 
@@ -77,6 +81,14 @@ def main(context: click.Context, directory: Path) -> None:
 
 
 with_home = click.make_pass_decorator(Path)
+with_format = click.option(
+    "--format", "form", type=click.Choice(["table", "json"]), default="table"
+)
+
+
+def tell(form: str, sentence: str, facts: dict[str, Any]) -> None:
+    """What a command did: a sentence for people, facts for programs."""
+    click.echo(json.dumps(facts, indent=1) if form == "json" else sentence)
 
 
 def without_password(context: click.Context, option: click.Parameter, url: str) -> str:
@@ -119,7 +131,7 @@ def without_password(context: click.Context, option: click.Parameter, url: str) 
     help="The system user that is to serve it; root makes it his. Default: you.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what is missing, and make nothing.")
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@with_format
 @click.pass_context
 def init(
     context: click.Context,
@@ -287,7 +299,7 @@ def restart(directory: Path, timeout: float) -> None:
 
 
 @main.command()
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@with_format
 @with_home
 def status(directory: Path, form: str) -> None:
     """Say how the grid's server does; exit code 1 unless it serves."""
@@ -311,17 +323,23 @@ def plain(value: Any) -> Any:
 
 @main.command()
 @click.argument("target", type=click.Path(path_type=Path))
+@with_format
 @with_home
-def backup(directory: Path, target: Path) -> None:
+def backup(directory: Path, target: Path, form: str) -> None:
     """Copy the grid, database and datas, to TARGET while it is served."""
     back_up(enter(Home.open(directory)), target)
-    click.echo(f"Copied to {target}; `xwserver --directory {target} start` serves the copy.")
+    tell(
+        form,
+        f"Copied to {target}; `xwserver --directory {target} start` serves the copy.",
+        {"copy": str(target.absolute())},
+    )
 
 
 @main.command()
 @click.option("--dry-run", is_flag=True, help="Say what would go, and let it be.")
+@with_format
 @with_home
-def collect(directory: Path, dry_run: bool) -> None:
+def collect(directory: Path, dry_run: bool, form: str) -> None:
     """Throw away contents that nothing refers to any more: of what was removed, of broken uploads.
 
     Beside a server that runs, or without one. Prints the digest of each; a running server does this
@@ -347,8 +365,14 @@ def collect(directory: Path, dry_run: bool) -> None:
         )
     finally:
         engine.dispose()
-    for sha256, size in found.contents.items():
-        click.echo(f"{sha256} {size}")
+    contents = found.contents.items()
+    facts = [{"sha256": sha256, "size": size} for sha256, size in contents]
+    if contents or form == "json":
+        tell(
+            form,
+            "\n".join(f"{sha256} {size}" for sha256, size in contents),
+            {"contents": facts, "marks": found.marks, "is_dry": dry_run},
+        )
     would = "would be" if dry_run else "were"
     click.echo(
         f"{len(found.contents)} contents of {found.size / MIB:.1f} MiB {would} thrown away,"
@@ -358,16 +382,21 @@ def collect(directory: Path, dry_run: bool) -> None:
 
 
 @main.command()
+@with_format
 @with_home
-def renew(directory: Path) -> None:
+def renew(directory: Path, form: str) -> None:
     """Give the server a new certificate under the grid's CA, for the names that are configured."""
     from desktopgrid.server.founding import renew as renew_certificate
 
     home = enter(Home.open(directory))
     renew_certificate(home, utc_now())
     certificate = home.certificate.read_bytes()
-    names = ", ".join(pki.names_of(certificate))
-    click.echo(f"The new certificate is good for {names} until {pki.ends_at(certificate).date()}.")
+    names, ends_at = list(pki.names_of(certificate)), pki.ends_at(certificate)
+    tell(
+        form,
+        f"The new certificate is good for {', '.join(names)} until {ends_at.date()}.",
+        {"names": names, "ends_at": ends_at.isoformat()},
+    )
     click.echo("`xwserver restart` puts it to use; nobody else need be told.", err=True)
 
 
@@ -387,16 +416,17 @@ def renew(directory: Path) -> None:
     help="Whose the package is, as `xw token` made it. Default: the public workers'; a client's"
     " user logs in.",
 )
+@with_format
 @with_home
-def bundle(directory: Path, kind: str, out: Path, identity: Path | None) -> None:
+def bundle(directory: Path, kind: str, out: Path, identity: Path | None, form: str) -> None:
     """Make a package of a worker or a client that knows this grid, as tar.gz and as zip.
 
     Unpack it anywhere and run `sh install`: nothing else is to be set up.
     """
     from desktopgrid.server import bundling
 
-    for path in bundling.make(Home.open(directory), kind, out, identity):
-        click.echo(path)
+    made = [str(path) for path in bundling.make(Home.open(directory), kind, out, identity)]
+    tell(form, "\n".join(made), {"packages": made})
     if kind == "worker" or identity is not None:
         whose = identity or "worker.identity"
         click.echo(

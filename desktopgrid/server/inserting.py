@@ -196,7 +196,7 @@ def send_data(
         asked.sha256,
         asked.size,
         clean(asked.type, 100),
-        _checked_uri(grid, asked.uri) if asked.uri else f"xw:///v1/datas/{asked.uid}",
+        _checked_uri(grid, asked.uri) if asked.uri else f"xw:///{asked.uid}",
         cpu=asked.cpu,
         os=asked.os,
     )

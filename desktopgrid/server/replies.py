@@ -160,6 +160,9 @@ class UserSent(TypedDict):
     uid: str
     login: str
     level: NotRequired[str]
+    usergroup: NotRequired[str]
+    email: NotRequired[str]
+    quota_mib: NotRequired[int | None]
 
 
 class GroupSent(TypedDict):

@@ -76,7 +76,15 @@ def change_user(
     user = _unknown_by(grid, user, asked.remove_subjects, now, out)
     save_user(grid, user, out)
     offer(grid, now, out)
-    return {"uid": user.uid, "login": user.login, "level": user.level.name.lower()}
+    group = grid.user_groups.get(user.group) if user.group is not None else None
+    return {
+        "uid": user.uid,
+        "login": user.login,
+        "level": user.level.name.lower(),
+        "usergroup": group.name if group is not None else "",
+        "email": user.email,
+        "quota_mib": grid.quota(user.uid) or None,
+    }
 
 
 def _user(grid: Grid, name: str) -> User:

@@ -86,6 +86,12 @@ class Watcher:
         if self._audit is not None:
             self._audit.put(audit.of_login(login, address, token, code, self._clock()))
 
+    def changed_password(self, login: str, address: str, uid: str) -> None:
+        """A user has another password, and that is on disk."""
+        self.requests["passwd", DONE] += 1
+        if self._audit is not None:
+            self._audit.put(audit.of_password(login, address, uid, self._clock()))
+
     def uploaded(self, grid: Grid, peer: Peer, data: str) -> None:
         """The content of ``data`` is whole, and that is on disk."""
         if self._audit is not None:

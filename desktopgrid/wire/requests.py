@@ -177,7 +177,8 @@ class SendUser(Request):
 @dataclass(frozen=True)
 class ChangeUser(Request):
     """Change what is not None of a user, named by UID or login; an empty ``group`` is none. It
-    holds at once, also for his open sessions and his workers. Reply: {"uid", "login", "level"}.
+    holds at once, also for his open sessions and his workers. Reply: {"uid", "login", "level",
+    "usergroup", "email", "quota_mib"}, as they are now; no quota is null.
 
     ``quota_mib``: what his datas may take on the server; 0 all there is, USUAL_QUOTA what
     everybody's may. Subjects are names in certificates, or certificates in PEM.

@@ -581,3 +581,10 @@ def test_every_listed_field_can_be_asked_for(full):
     for kind, listed in KINDS.items():
         for field in listed.fields:
             uids(full, kind, where={field: "x"})
+
+
+def test_a_work_that_is_over_is_listed_with_the_host_that_did_it(full):
+    full.record(*completed())
+    (found,) = full.read(list_objects, "works", uids=["sweep-0"]).rows
+    assert (found["status"], found["host"]) == ("COMPLETED", "desk1")
+    assert full.read(list_objects, "works", where={"host": "desk1"}).rows == [], "it has none now"

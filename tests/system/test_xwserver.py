@@ -325,3 +325,20 @@ def test_a_password_in_a_command_line_is_refused(tmp_path):
     )
     assert (code, "secret" in talk) == (2, False)
     assert not (tmp_path / "grid").exists()
+
+
+@pytest.mark.feature("XW-PKG-11")
+@pytest.mark.parametrize(
+    ("words", "fields"),
+    [
+        (("backup", "copy"), {"copy"}),
+        (("collect", "--dry-run"), {"contents", "marks", "is_dry"}),
+        (("renew",), {"names", "ends_at"}),
+        (("bundle", "client"), {"packages"}),
+    ],
+)
+def test_programs_read_what_a_command_did(grid, words, fields, tmp_path):
+    words = (words[0], str(tmp_path / "copy")) if words[0] == "backup" else words
+    code, out, talk = xwserver(*words, "--format", "json", directory=grid.directory)
+    assert code == 0, talk
+    assert json.loads(out).keys() == fields

@@ -16,9 +16,9 @@ from desktopgrid.credentials.proof import Proof, proxy_path
 from desktopgrid.model.errors import NotAuthenticated
 
 
-def asked(what: str) -> str:
-    """What somebody types whom nobody sees."""
-    prompted: str = click.prompt(what, hide_input=True, err=True)
+def asked(what: str, is_new: bool = False) -> str:
+    """What somebody types whom nobody sees; twice where it ``is_new``."""
+    prompted: str = click.prompt(what, hide_input=True, err=True, confirmation_prompt=is_new)
     return prompted
 
 
@@ -212,3 +212,32 @@ def token(
     shell.output.result(str(file), {"file": str(file), "token": identity.identity})
     if kind == "worker":
         shell.output.say(f"Next, on the worker's machine: xwworker --identity {file.name} console")
+
+
+@click.command(cls=Command)
+@click.option(
+    "--password",
+    metavar="-|@FILE",
+    help="Read the password that you have from standard input or a file instead of asking.",
+)
+@click.option(
+    "--new",
+    metavar="-|@FILE",
+    help="The same for the new one; with - for both, the second line is the new one.",
+)
+@pass_shell
+def passwd(shell: Shell, password: str | None, new: str | None) -> None:
+    """Change your password.
+
+    What you are logged in by stays good; `xw tokens` lists it, `xw revoke` ends it. Who has lost
+    his password, or never had one, asks the grid's administrator (`xwserver passwd`).
+    """
+    path = shell.identity_path
+    identity = profile.load(path)
+    login = shell.grid.session.welcome.user
+    present = asked(f"Password of {login}") if password is None else password_said(password)
+    chosen = asked("New password", is_new=True) if new is None else password_said(new)
+    profile.change_password(identity, login, present, chosen)
+    shell.output.say(f"{login} logs in by the new password from now on. Next: xw tokens")
+    if profile.is_configuration(path):
+        shell.output.say(f"{path} has the old one still: change it there.")

@@ -11,6 +11,7 @@ from desktopgrid.client.commands.lists import LIMIT
 from desktopgrid.client.commands.shell import Command, Shell, pass_shell
 from desktopgrid.client.commands.types import Quota
 from desktopgrid.credentials.proof import public_part
+from desktopgrid.model.errors import UnknownObject
 from desktopgrid.model.rights import UserLevel
 
 LEVELS = [level.name.lower() for level in UserLevel]
@@ -159,7 +160,8 @@ def moduser(
         add_subjects=more,
         remove_subjects=less,
     )
-    shell.output.rows("user", [reply], ("uid", "login", "level"))
+    columns = ("uid", "login", "level", "usergroup", "email", "quota_mib")
+    shell.output.rows("user", [reply], columns)
 
 
 @click.command(cls=Command)
@@ -186,7 +188,10 @@ def tokens(shell: Shell, user: str | None, limit: int) -> None:
         *("created_at", "expires_at", "last_used_at", "revoked"),
     )
     where = {"user": user} if user is not None else {}
-    shell.output.rows("token", list(shell.grid.objects("tokens", (), limit, **where)), columns)
+    rows = list(shell.grid.objects("tokens", (), limit, **where))
+    if where and not rows and not list(shell.grid.objects("users", (), 1, login=user)):
+        raise UnknownObject.named("user", str(user))
+    shell.output.rows("token", rows, columns)
 
 
 @click.command(cls=Command)

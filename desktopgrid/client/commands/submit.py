@@ -23,6 +23,7 @@ from desktopgrid.model.objects import UID, Description
 from desktopgrid.model.rights import PUBLIC
 from desktopgrid.model.uris import is_uri, located
 
+IS_UID = re.compile("[0-9A-Za-z-]{1,64}")
 _FILE = re.compile(r"(?<!\{)\{file\}")
 
 EXAMPLES = """\b
@@ -66,6 +67,8 @@ class _Sender:
             return self._at(source)
         path = path_of(source)
         if not path.exists():
+            if not IS_UID.fullmatch(source):
+                raise click.UsageError(f"there is no file {source}, and no data is named so")
             return source
         if path not in self._sent:
             self._sent[path] = self._send(path, path.name)
@@ -219,6 +222,8 @@ def submit(
     comes of it is written where it says. Options count more than what it says.
     """
     if _is_description(application):
+        if not Path(application).is_file():
+            raise click.UsageError(f"there is no file {application}")
         _submit_description(shell, Path(application), wait, rights, strict, fields)
         return
     if rights is not None or strict:
@@ -271,8 +276,7 @@ def _delegated(shell: Shell, fields: dict[str, Any]) -> None:
 
 
 def _is_description(application: str) -> bool:
-    path = Path(application)
-    if not path.suffix or not path.is_file():
+    if not Path(application).suffix:
         return False
     from jdl.languages import is_description
 

@@ -12,6 +12,7 @@ import click
 from desktopgrid.client.arrivals import Arrivals
 from desktopgrid.client.commands.shell import NAMES, Command, Shell, names_of, pass_shell
 from desktopgrid.client.commands.types import Pair, Span
+from desktopgrid.model.errors import UnknownObject
 from desktopgrid.model.lifecycle import TaskStatus, WorkStatus
 from desktopgrid.model.objects import UID, Result
 
@@ -123,9 +124,15 @@ def works(
     fields |= {"status": list(status)} if status else {}
     fields |= {"session": session} if session else {}
     fields |= {"group": group} if group else {}
-    rows = list(shell.grid.objects("works", list(shell.names(names)), limit, **fields))
+    wanted = list(shell.names(names))
+    rows = list(shell.grid.objects("works", wanted, limit, **fields))
     columns = ("uid", "status", "application", "label", "host", "submitted_at", "reason")
     shell.output.rows("work", rows, columns)
+    if not fields and len(rows) < limit:
+        found = {row[name] for row in rows for name in ("uid", "submission")}
+        for name in wanted:
+            if name not in found:
+                raise UnknownObject.named("work or submission", name)
 
 
 @click.command(cls=Command)

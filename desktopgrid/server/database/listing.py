@@ -22,6 +22,7 @@ from sqlalchemy import (
     Select,
     and_,
     false,
+    func,
     or_,
     select,
     true,
@@ -109,6 +110,11 @@ def _moment(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(seconds, tz=UTC).isoformat(timespec="milliseconds")
 
 
+def _uri(uri: str) -> str:
+    """As one writes it in `xw submit --input`; older rows have the way to the content there."""
+    return uri.replace("xw:///v1/datas/", "xw:///")
+
+
 def _columns(*columns: ColumnElement[Any]) -> dict[str, ColumnElement[Any]]:
     return {column.name: column for column in columns if isinstance(column, Column | Label)}
 
@@ -137,9 +143,10 @@ _TIMES = dict.fromkeys(
 
 KINDS: dict[str, Kind] = {
     "works": Kind(
-        _work_parts.join(applications, applications.c.uid == submissions.c.application).outerjoin(
-            hosts, hosts.c.uid == works.c.host
-        ),
+        # A work that is over is no host's any more; its last task was.
+        _work_parts.join(applications, applications.c.uid == submissions.c.application)
+        .outerjoin(tasks, tasks.c.uid == works.c.task)
+        .outerjoin(hosts, hosts.c.uid == func.coalesce(works.c.host, tasks.c.host)),
         works.c.number,
         (works.c.uid, works.c.submission),
         _columns(
@@ -238,7 +245,7 @@ KINDS: dict[str, Kind] = {
         ("name", "owner", "type", "sha256", "uri"),
         lambda who: readable(who, datas.c.owner, users.c.group, datas.c.rights),
         datas.c.is_deleted.is_(False),
-        {"is_available": bool},
+        {"is_available": bool, "uri": _uri},
     ),
     "users": Kind(
         users.outerjoin(usergroups, usergroups.c.uid == users.c.group),
@@ -457,7 +464,9 @@ def _narrowed(
             raise BadRequest(f"{name} must be a text or a list of texts")
         known = _askable(values)
         if value is None:
-            conditions.append(column.is_(None))
+            # What a finished work is listed with is its last task's host; it has none itself.
+            is_host = (kind, name) == ("works", "host")
+            conditions.append((works.c.host if is_host else column).is_(None))
         elif kind in HISTORY:
             conditions.append(history.narrowed(connection, kind, name, column, known))
         else:

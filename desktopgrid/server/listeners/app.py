@@ -86,6 +86,7 @@ def build(
             web.get("/v1/link", link.link),
             web.post("/v1/poll", poll.poll),
             web.post("/v1/login", login.login),
+            web.post("/v1/password", login.change_password),
             web.post("/v1/login/nonce", login.nonce),
             web.post("/v1/login/certificate", login.by_certificate),
             web.post("/v1/login/token", login.by_token),

@@ -17,7 +17,7 @@ from desktopgrid.model.version import VERSION
 from desktopgrid.server.listeners.clock import utc_now
 from desktopgrid.server.listeners.watching import USER
 from desktopgrid.server.proved import Proved
-from desktopgrid.server.state import Grid, clean
+from desktopgrid.server.state import Grid, Outcome, clean
 from desktopgrid.server.users import LONGEST_LABEL, save_credential
 from desktopgrid.wire.proof import new_secret, verifier_of
 
@@ -40,6 +40,20 @@ class Login(msgspec.Struct):
     password: str
     lifetime: int = LIFETIME
     label: str = ""
+
+
+class PasswordChange(msgspec.Struct):
+    """The body of a change: who, by which password, and the one from now on."""
+
+    login: str
+    password: str
+    new: str
+
+
+class PasswordChanged(msgspec.Struct):
+    """The answer to a change."""
+
+    user: str
 
 
 class Nonce(msgspec.Struct):
@@ -100,6 +114,30 @@ async def login(request: web.Request) -> web.Response:
     return await _token(request, user, asked)
 
 
+async def change_password(request: web.Request) -> web.Response:
+    """Another password for who knows the one he has: a token, which may have been found somewhere,
+    is not enough. What was logged in stays so.
+    """
+    service: Service = request.app["service"]
+    asked = await _decoded(request, PasswordChange, LONGEST_BODY)
+    address = request.remote or ""
+    user = await service.passwords.check(service.core.grid, asked.login, asked.password, address)
+    verifier = await service.passwords.hash(asked.new)
+    password = Credential(user.uid, user.uid, "password", verifier, utc_now())
+
+    def change(grid: Grid, out: Outcome) -> None:
+        if grid.users[user.uid].is_revoked:
+            raise NotAuthenticated("the user was revoked meanwhile")
+        save_credential(grid, password, out)
+
+    service.core.change(change)
+    await service.until_durable()
+    request[USER] = user.login
+    service.watcher.changed_password(user.login, address, user.uid)
+    logger.info("User %s has another password", user.login)
+    return _json(PasswordChanged(user.login))
+
+
 async def nonce(request: web.Request) -> web.Response:
     """What a login by certificate has to sign."""
     identities: Identities = request.app["identities"]
@@ -155,22 +193,28 @@ def _known_as(grid: Grid, subject: str, login: str = "") -> User:
 
 
 Body = TypeVar("Body", Login, CertificateLogin, TokenLogin)
+Asked = TypeVar("Asked", bound=msgspec.Struct)
 
 
 async def _body(request: web.Request, kind: type[Body], longest: int) -> Body:
     """The body of a login; raises BadRequest."""
+    asked = await _decoded(request, kind, longest)
+    if not 0 < asked.lifetime <= LONGEST_LIFETIME:
+        raise BadRequest(f"lifetime is 1 to {LONGEST_LIFETIME} seconds")
+    return asked
+
+
+async def _decoded(request: web.Request, kind: type[Asked], longest: int) -> Asked:
+    """The body of a request, of ``longest`` bytes at most; raises BadRequest."""
     content = bytearray()
     async for part in request.content.iter_any():
         content += part
         if len(content) > longest:
             raise BadRequest(f"a login has at most {longest} bytes")
     try:
-        asked = msgspec.json.decode(content, type=kind)
+        return msgspec.json.decode(content, type=kind)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise BadRequest(f"login: {error}") from None
-    if not 0 < asked.lifetime <= LONGEST_LIFETIME:
-        raise BadRequest(f"lifetime is 1 to {LONGEST_LIFETIME} seconds")
-    return asked
 
 
 async def _token(

@@ -180,6 +180,9 @@ def _without_identity() -> Object:
 
     return {
         "/v1/login": login("login", "A token for who knows the password.", "Login", "Token"),
+        "/v1/password": login(
+            "passwd", "Another password for who knows his.", "PasswordChange", "PasswordChanged"
+        ),
         "/v1/login/nonce": login("nonce", "What a certificate's key is to sign.", None, "Nonce"),
         "/v1/login/certificate": login(
             "login-by-certificate", "A token for who has the key.", "CertificateLogin", "Token"

@@ -387,3 +387,49 @@ def test_users_are_inserted_with_a_password_that_nobody_sees(
     assert run("moduser", "ann").exit_code == 2
     assert run("moduser", "nobody", "--email", "x").exit_code == 1
     assert run("revoke", "ann").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "words, missing",
+    [
+        (("none.jdl",), "none.jdl"),
+        (("job.sub",), "job.sub"),
+        (("echo", "--stdin", "none.txt"), "none.txt"),
+        (("echo", "--input", "name=in/none"), "in/none"),
+        (("echo", "--env", "none.zip"), "none.zip"),
+    ],
+)
+def test_a_file_that_is_not_there_is_said_to_be_so(
+    run: Xw, fake: FakeGrid, words: tuple[str, ...], missing: str
+) -> None:
+    before = len(fake.requests)
+    done = run("submit", *words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"there is no file {missing}" in done.stderr
+    assert [r for r in fake.requests[before:] if not isinstance(r, m.ListObjects)] == []
+
+
+def test_a_work_that_is_not_there_is_an_error(run: Xw, fake: FakeGrid) -> None:
+    run("submit", "echo")
+    uid = last_submission(fake).uid
+    assert run("works", uid).exit_code == 0
+    for words in ((uid, "unknown"), ("unknown",)):
+        done = run("works", *words)
+        assert (done.exit_code, uid in done.stdout) == (1, uid in words)
+        assert done.stderr.endswith("there is no work or submission 'unknown' that you may see\n")
+    assert run("works", "unknown", "--status", "RUNNING").exit_code == 0, "there are none of it"
+
+
+def test_tokens_of_a_user_who_is_not_there_are_an_error(run: Xw) -> None:
+    run("senduser", "bob", "--password", "-", input="a password\n")
+    assert run("tokens", "--user", "bob").exit_code == 0
+    done = run("tokens", "--user", "eve")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == "xw: there is no user 'eve' that you may see\n"
+
+
+def test_what_a_user_is_and_may_have_after_a_change_is_shown(run: Xw) -> None:
+    run("senduser", "bob", "--password", "-", input="a password\n")
+    done = run("moduser", "bob", "--quota", "10G", "--email", "b@example.org", "--format", "json")
+    (row,) = json.loads(done.stdout)
+    assert (row["login"], row["quota_mib"], row["email"]) == ("bob", 10240, "b@example.org")
