@@ -64,7 +64,7 @@ class ObjectStore:
         """Where ``holder`` may put this content, and what the request must say: good for no other
         size, nor for another digest where the store checks it.
         """
-        digest = base64.b64encode(bytes.fromhex(sha256)).decode()
+        digest = _in_base64(sha256)
         wanted = {"ContentLength": size, "ChecksumSHA256": digest}
         url = self._sign("put_object", sha256, holder, **wanted)
         return url, {"Content-Length": str(size), "x-amz-checksum-sha256": digest}
@@ -77,6 +77,21 @@ class ObjectStore:
         """Bytes of what ``holder`` put under this digest; None if there is nothing."""
         found = self._look_at(sha256, holder)
         return None if found is None else int(found["ContentLength"])
+
+    def fault(self, sha256: str, holder: str, size: int) -> str | None:
+        """What is wrong with what ``holder`` put under this digest; None if nothing is, as far as
+        the store tells: not every one looks at what it is given.
+        """
+        found = self._look_at(sha256, holder)
+        if found is None:
+            return "nothing came to the S3 store"
+        if found["ContentLength"] != size:
+            return f"{found['ContentLength']} bytes came to the S3 store, not {size} bytes"
+        kept = found.get("ChecksumSHA256")
+        # That of an object in parts is made of theirs, and says how many there are.
+        if kept and "-" not in kept and kept != _in_base64(sha256):
+            return "what came to the S3 store has another SHA-256"
+        return None
 
     def contents(self, before: float) -> Iterator[tuple[str, str, int]]:
         """Digest, holder and size of what was put before then (seconds since the epoch)."""
@@ -103,7 +118,9 @@ class ObjectStore:
         with self._translated(f"tell of {sha256}"):
             try:
                 return self._client.head_object(
-                    Bucket=self._settings.bucket, Key=_key(sha256, holder)
+                    Bucket=self._settings.bucket,
+                    Key=_key(sha256, holder),
+                    ChecksumMode="ENABLED",
                 )
             except self._errors as error:
                 if _status(error) == 404:
@@ -127,6 +144,11 @@ class ObjectStore:
             raise Unavailable(
                 f"the S3 store {self._settings.endpoint} cannot {attempt}: {error}"
             ) from error
+
+
+def _in_base64(sha256: str) -> str:
+    """A digest as S3 writes it."""
+    return base64.b64encode(bytes.fromhex(sha256)).decode()
 
 
 def _key(sha256: str, holder: str) -> str:

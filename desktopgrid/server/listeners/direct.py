@@ -99,9 +99,8 @@ async def _settle(request: web.Request, sha256: str, holder: str, size: int) -> 
     """Why what came is not what was to come; None if it is, as far as one can see from here."""
     service, _ = peer_of(request)
     objects = _objects(request)
-    found = await in_thread(service, objects.size, sha256, holder)
-    if found == size and size >= service.policy.direct_from:
-        return None
+    if size < service.policy.direct_from:
+        return refused(422, "bad-request", "so small a content belongs on this server: PUT it here")
+    fault = await in_thread(service, objects.fault, sha256, holder, size)
     # It stays: another data of this holder may have it, and the collector sees whether one has.
-    said = "nothing" if found is None else f"{found} bytes"
-    return refused(422, "bad-request", f"{said} came to the S3 store, not {size} bytes")
+    return None if fault is None else refused(422, "bad-request", fault)
