@@ -237,3 +237,35 @@ def test_of_two_uploads_that_fit_alone_one_is_refused(server: ServerUnderTest, g
     server.start()
     assert bob.stats()["your_data_mib"] == 1
     assert bob.stats()["your_quota_mib"] == 1
+
+
+def test_what_has_come_of_an_upload_counts_also_after_a_restart(
+    server: ServerUnderTest, grid: Grid
+) -> None:
+    user = grid.send_user("dan", password="correct horse")
+    grid.change_user("dan", quota_mib=1)
+    dan = server.client(grid.new_identity("client", user=user))
+    contents = [new_uid().encode() * 20_000 for _ in range(2)]
+    asked = [m.SendData(new_uid(), "some", *measure(content)) for content in contents]
+    for each in asked:
+        dan.session.ask(each)
+    first, size = f"/v1/datas/{asked[0].uid}", asked[0].size
+    headers = {"Content-Range": f"bytes 0-99/{size}", "Content-Length": "100"}
+    transfers = dan.session.transfers
+    with transfers._answer("PUT", first, headers, lambda to: to.send(contents[0][:100])) as answer:  # type: ignore[attr-defined]
+        assert answer.status == 202
+
+    def second_is_refused() -> None:
+        with pytest.raises(LimitExceeded, match="xw rm"):
+            transfers.put(f"/v1/datas/{asked[1].uid}", contents[1], asked[1].sha256, asked[1].size)
+
+    assert dan.stats()["your_data_mib"] == 1
+    second_is_refused()
+    server.kill()
+    server.start()
+    until(lambda: dan.stats()["your_data_mib"] == 1, "it counts again")
+    second_is_refused()
+    transfers.put(first, contents[0], asked[0].sha256, size)
+    assert dan.stats()["your_data_mib"] == 1
+    dan.remove([asked[0].uid])
+    transfers.put(f"/v1/datas/{asked[1].uid}", contents[1], asked[1].sha256, asked[1].size)
