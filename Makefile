@@ -3,7 +3,7 @@
 PYTHON ?= python3
 RUN = $(PYTHON) -B setup/run.py
 REAL = --with htcondor --with htcondor-next --with python39 --with postgresql --with mariadb --with strace \
-	--with ganglia --with webalizer
+	--with ganglia --with webalizer --with grid-clients --with grid
 DISTRIBUTION = $(RUN) --as-caller python -B setup/distribution.py
 # Files of tests run side by side: they wait more than they compute.
 PYTEST = pytest -n 3 --dist loadfile

@@ -96,8 +96,8 @@ def snapshot(checkout: Path, account: Account, home: Path) -> Iterator[Path]:
     packed = pack(checkout)
     name = f"checkout-{sha256(bytes(checkout)).hexdigest()[:8]}"
     for number in itertools.count():
-        with cache.unless_locked(home.parent / f"{name}-{number}") as is_ours:
-            if is_ours:
+        with cache.unless_locked(home.parent / f"{name}-{number}") as lock:
+            if lock is not None:
                 copy = home / f"{name}-{number}"
                 account.do(partial(unpack, packed, copy))
                 yield copy

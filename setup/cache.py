@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 
 class SetupError(Exception):
@@ -47,8 +48,8 @@ def directory() -> Path:
 @contextmanager
 def locked(target: Path) -> Iterator[None]:
     """Hold the lock of ``target``, so that two makes at once build it once."""
-    with unless_locked(target) as is_ours:
-        if is_ours:
+    with unless_locked(target) as lock:
+        if lock is not None:
             yield
             return
     say(f"another make is setting up {target.name}; waiting for it")
@@ -58,15 +59,15 @@ def locked(target: Path) -> Iterator[None]:
 
 
 @contextmanager
-def unless_locked(target: Path) -> Iterator[bool]:
-    """Hold the lock of ``target`` if nobody does; whether it is ours."""
+def unless_locked(target: Path) -> Iterator[TextIO | None]:
+    """Hold the lock of ``target``, or None if somebody does. Who inherits the file holds it too."""
     with open(f"{target}.lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
+            yield None
         else:
-            yield True
+            yield lock
 
 
 def say(sentence: str) -> None:

@@ -72,10 +72,14 @@ class PrivateApt:
         listed = self._run("install", "-y", "--print-uris", *packages)
         return sorted({line[1] for line in re.finditer(r"^'[^']+' ([^_]+)_", listed, re.M)})
 
+    def fetch(self, packages: Sequence[str]) -> list[Path]:
+        """Download ``packages``; their archives, with what was downloaded before."""
+        self._run("download", *packages)
+        return sorted(self.archives.glob("*.deb"))
+
     def unpack(self, packages: Sequence[str], into: Path) -> int:
         """Download ``packages``, unpack them, and return the bytes that were downloaded."""
-        self._run("download", *packages)
-        archives = sorted(self.archives.glob("*.deb"))
+        archives = self.fetch(packages)
         for archive in archives:
             subprocess.run(["dpkg-deb", "--extract", archive, into], check=True)
         return sum(archive.stat().st_size for archive in archives)

@@ -139,6 +139,25 @@ SETS = {
         proof=("usr/bin/wcmgr", "-V"),  # -V of webalizer itself ends with 1
         target="usr/bin/webalizer",
     ),
+    # What users of grids have: ARC's client and its library for Python, Globus GRAM's, VOMS'.
+    "grid-clients": DebianSet(
+        suite="bookworm",
+        packages=(
+            "nordugrid-arc-client",
+            "nordugrid-arc-plugins-needed",
+            "nordugrid-arc-plugins-arcrest",
+            "python3-nordugrid-arc",
+            "python3.11-minimal",
+            "libpython3.11-minimal",
+            "libpython3.11-stdlib",
+            "globus-gram-client-tools",
+            "globus-proxy-utils",
+            "voms-clients",
+        ),
+        variable="GLIDEBRIDGE_GRID_CLIENTS",
+        proof=("usr/bin/arcsub", "--version"),
+        target="usr",
+    ),
     # For the loops in C that benchmarks hold us against.
     "compiler": DebianSet(
         suite="bookworm",

@@ -10,7 +10,7 @@ import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,17 @@ from cache import SetupError, say
 PR_SET_CHILD_SUBREAPER = 36
 
 
-def run(command: Sequence[str], directory: Path, variables: Mapping[str, str], **how: Any) -> int:
-    """The exit code of ``command``, as a shell gives it; none of its processes is left."""
+def run(
+    command: Sequence[str],
+    directory: Path,
+    variables: Mapping[str, str],
+    spared: Container[int] = (),
+    **how: Any,
+) -> int:
+    """The exit code of ``command``, as a shell gives it; none of its processes is left.
+
+    Our own children in ``spared`` are somebody else's business.
+    """
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     told: list[int] = []
     running: list[int] = []
@@ -43,7 +52,7 @@ def run(command: Sequence[str], directory: Path, variables: Mapping[str, str], *
         os.kill(process.pid, early)
     code = _wait_for(process.pid)
     running.clear()
-    left = _end_the_rest()
+    left = _end_the_rest(spared)
     if left:
         say(f"{command[0]} left processes behind, which are ended now: {left}")
     return code
@@ -58,17 +67,16 @@ def _wait_for(pid: int) -> int:
             return code if code >= 0 else 128 - code
 
 
-def _end_the_rest() -> int:
+def _end_the_rest(spared: Container[int]) -> int:
     """Kill all that is below us; how many they were."""
     killed = 0
     while True:
         # what a killed process started comes up to us: ask again until there is nothing
-        for pid in Path("/proc/thread-self/children").read_text().split():
-            if os.waitpid(int(pid), os.WNOHANG)[0] == 0:
-                os.kill(int(pid), signal.SIGKILL)
-                os.waitpid(int(pid), 0)
-                killed += 1
-        try:
-            os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
+        children = map(int, Path("/proc/thread-self/children").read_text().split())
+        if not (left := [pid for pid in children if pid not in spared]):
             return killed
+        for pid in left:
+            if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                killed += 1

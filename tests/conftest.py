@@ -8,6 +8,7 @@ import pytest
 
 from tests.databases import any_database, mariadb_url, postgresql_url
 from tests.feature_report import FEATURES, features_of
+from tests.grid_box import grid_box, grid_clients
 from tests.grid_site import grid
 from tests.pools import condor_pool, htcondor_prefix, newest_condor_pool
 from tests.real import ganglia, python39, strace, webalizer
@@ -17,6 +18,8 @@ __all__ = [
     "condor_pool",
     "ganglia",
     "grid",
+    "grid_box",
+    "grid_clients",
     "htcondor_prefix",
     "mariadb_url",
     "newest_condor_pool",

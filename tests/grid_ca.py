@@ -36,11 +36,12 @@ class Holder:
     @property
     def key_pem(self) -> str:
         """The private key."""
-        return self.key.private_bytes(
+        pem: bytes = self.key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
-        ).decode()
+        )
+        return pem.decode()
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
