@@ -28,7 +28,7 @@ from tests.system.processes import ServerUnderTest, a_grid, run, until
 BURN = b"#!/bin/sh\ni=0; while [ $i -lt 150000 ]; do i=$((i + 1)); done; exit $1\n"
 SLEEP = b"#!/bin/sh\nsleep 1000\n"
 XW = "from desktopgrid.client.cli import main; main()"
-REPORT = "from bridge.report import report; report()"
+REPORT = "import sys; from bridge.cli import main; sys.argv.insert(1, 'report'); main()"
 ACCOUNTING = """[accounting]
 site_name = EXAMPLE
 submit_host = 127.0.0.1:4325/desktopgrid
