@@ -8,6 +8,7 @@ The same sources give the same bytes, so that the file can be named by its diges
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import os
 import sys
@@ -60,13 +61,21 @@ def build(root: Path = ROOT, main: bytes = MAIN) -> bytes:
 
 
 def write(target: Path) -> int:
-    """Write ``pilot.pyz`` to ``target``, executable, whole or not at all; gives back its size."""
-    content = build()
+    """Write ``pilot.pyz`` to ``target``, executable, whole or not at all; gives back its size.
+
+    A process packs it once: what it sends is of its own version, whatever is installed meanwhile.
+    """
+    content = _ours()
     new = target.with_name(f"{target.name}.{os.getpid()}.new")
     new.write_bytes(content)
     new.chmod(0o755)
     new.replace(target)
     return len(content)
+
+
+@functools.cache
+def _ours() -> bytes:
+    return build()
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:

@@ -6,6 +6,9 @@ site could not be asked; 2: the command line is wrong.
 
 from __future__ import annotations
 
+import logging
+import signal
+import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -24,11 +27,16 @@ from desktopgrid.model.version import VERSION
 from pilot import bundle as packing
 from pilot.ce.finding import Finding, Verdict
 from pilot.factory.checking import check
+from pilot.factory.daemon import PERIOD, Factory, Round, only_one
 from pilot.factory.explanation import explain
 from pilot.factory.provision import submit_pilots
 from pilot.factory.removal import PATIENCE, choose, remove_pilots
-from pilot.factory.sites import VARIABLE, Sites, sites_directory
+from pilot.factory.simulator import COUNTED, Simulation
+from pilot.factory.sites import VARIABLE, Sites, sites_directory, state_directory
+from pilot.factory.trace import read_trace
 from pilot.factory.watch import look_after
+
+logger = logging.getLogger(__name__)
 
 
 class PilotShell(Shell):
@@ -89,7 +97,8 @@ class PilotGroup(PilotCommand, click.Group):
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     params=pilot_options(),
-    epilog="First: pilot submit --site NAME -n 2. Then: pilot status, xw hosts, pilot remove.",
+    epilog="First: pilot submit --site NAME -n 2. Then: pilot status, xw hosts, pilot remove."
+    " To have pilots come and go with the works: pilot factory.",
 )
 @click.version_option(VERSION, prog_name="pilot")
 def pilot() -> None:
@@ -203,11 +212,81 @@ def drain(shell: PilotShell, stamps: tuple[str, ...], site: str | None) -> None:
 
 
 @pilot.command(cls=PilotCommand)
-@click.argument("stamp")
+@click.argument("name", metavar="STAMP|SITE")
 @pass_shell
-def why(shell: PilotShell, stamp: str) -> None:
-    """Say why a pilot is where it is: the server's record, and what its site knows."""
-    shell.output.sentences(explain(shell.grid, shell.sites, stamp))
+def why(shell: PilotShell, name: str) -> None:
+    """Say why a pilot is where it is: the server's record, and what its site knows. Of a site: its
+    caps, and why the factory sends it pilots or none.
+    """
+    if list(shell.grid.objects("sites", (name,))):
+        shell.output.sentences(list(shell.grid.why(name)))
+    else:
+        shell.output.sentences(explain(shell.grid, shell.sites, name))
+
+
+@pilot.command(cls=PilotCommand)
+@click.option("--once", is_flag=True, help="One round; shows what was decided, and why.")
+@click.option("--dry-run", is_flag=True, help="The same, and nothing is done.")
+@click.option(
+    "--period",
+    type=Span(),
+    default=int(PERIOD.total_seconds()),
+    show_default=True,
+    help="How often it looks.",
+)
+@pass_shell
+def factory(shell: PilotShell, once: bool, dry_run: bool, period: int) -> None:
+    """Send pilots as works come and go, until a signal ends it; its pilots stay.
+
+    Each round asks the sites how the pilots do, the server what waits, and sends pilots or takes
+    waiting ones back, within the caps of each site. It may be killed at any time: the next one
+    finds all that was sent. `pilot why SITE` says what it decided.
+    """
+    made = Factory(shell.grid, shell.sites)
+    if once or dry_run:
+        _show(shell, made.run_once(is_dry=dry_run))
+        return
+    with only_one(state_directory(), shell.record.user):
+        ends = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: ends.set())
+        shell.output.say(f"Looking every {period} s. Next: pilot why SITE, pilot status")
+        made.run(timedelta(seconds=period), ends, lambda done: _log(done))
+
+
+def _log(done: Round) -> None:
+    for sentence in done.done:
+        logger.info("%s", sentence)
+
+
+def _show(shell: PilotShell, done: Round) -> None:
+    shell.output.rows("reason", done.rows, ("site", "sentence"))
+    for order in done.plan.orders:
+        shell.output.say(f"Order: {order}")
+    for sentence in done.done:
+        shell.output.say(sentence)
+
+
+@pilot.command(cls=PilotCommand)
+@click.argument("trace", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--own-sites", is_flag=True, help="Your sites instead of those of the file.")
+@click.option("--days", type=click.FloatRange(0, 60, min_open=True), help="Not as the file says.")
+@pass_shell
+def simulate(shell: PilotShell, trace: Path, own_sites: bool, days: float | None) -> None:
+    """Try on a trace of demand how pilots would be sent: a week takes some seconds.
+
+    TRACE describes who sends works and how sites behave; conf/trace.conf is one, with explanations.
+    The same planning code runs as in `pilot factory`, and no grid is asked.
+    """
+    described = read_trace(trace)
+    if own_sites:
+        described = described.at(shell.sites.configurations)
+    if days is not None:
+        described = described.lasting(days)
+    found = Simulation(described).run()
+    shell.output.rows("site", found.rows, SIMULATED)
+    for sentence in found.sentences:
+        shell.output.say(sentence)
 
 
 @pilot.group(cls=PilotGroup, invoke_without_command=True)
@@ -297,9 +376,12 @@ COLUMNS = (
 )
 
 
+SIMULATED = ("site", *COUNTED)
+
+
 def row_of(pilot: RecordedPilot) -> dict[str, Any]:
-    """A pilot as a row."""
-    return {name: getattr(pilot, name) for name in COLUMNS} | {
+    """All that is on record of a pilot, as a row."""
+    return vars(pilot) | {
         "status": pilot.status.value,
         "submitted_at": pilot.submitted_at.isoformat(timespec="seconds"),
     }

@@ -58,6 +58,12 @@ def _texts(value: Any, name: str) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _words(value: Any, name: str) -> Mapping[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
+        raise _wrong(value, name)
+    return value
+
+
 def _of(kind: type) -> Any:
     def read(value: Any, name: str) -> Any:
         # A bool is an int to Python, and nowhere else.
@@ -94,4 +100,5 @@ _READERS: Mapping[str, Any] = {
     "Optional[datetime]": _time,
     "tuple[str, ...]": _texts,
     "PilotStatus": _status,
+    "Mapping[str, str]": _words,
 }

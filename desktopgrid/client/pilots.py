@@ -43,6 +43,8 @@ class RecordedPilot:
     tasks_done: int
     submitted_at: datetime
     is_connected: bool
+    delegation: str = ""
+    """By which it was submitted; none: by its site's own credential."""
 
     @property
     def is_over(self) -> bool:
@@ -69,14 +71,16 @@ class PilotRecord:
     def __repr__(self) -> str:
         return f"<PilotRecord of {self._grid!r}>"
 
-    def mint(self, count: int) -> list[PilotIdentity]:
-        """Identities for ``count`` new pilots, which the grid does not know yet.
+    def mint(self, count: int, mark: str = "") -> list[PilotIdentity]:
+        """Identities for ``count`` new pilots, which the grid does not know yet; their stamps begin
+        with ``mark``.
 
         The enrolment secrets are made here; the server is shown their verifiers only.
         """
         mine = self._session.identity
         return [
-            Identity(mine.servers, "pilot", new_uid(), new_secret(), mine.ca) for _ in range(count)
+            Identity(mine.servers, "pilot", f"{mark}{new_uid()}", new_secret(), mine.ca)
+            for _ in range(count)
         ]
 
     def add(
@@ -97,9 +101,20 @@ class PilotRecord:
         limits = (int(queue_limit.total_seconds()), int(wall_time.total_seconds()))
         self._session.ask(m.SubmitPilots(site, verifiers, *limits, delegation=delegation))
 
-    def pilots(self, stamps: Sequence[str] = (), site: str | None = None) -> list[RecordedPilot]:
-        """The pilots that one may see: all, or those named, or those of ``site``."""
+    @property
+    def user(self) -> str:
+        """The UID of whose pilots are recorded here."""
+        return self._session.welcome.user
+
+    def pilots(
+        self, stamps: Sequence[str] = (), site: str | None = None, is_open: bool | None = None
+    ) -> list[RecordedPilot]:
+        """The pilots that one may see: all, or those named, or those of ``site``, or the open
+        ones.
+        """
         where: dict[str, Any] = {"site": site} if site else {}
+        if is_open is not None:
+            where["is_open"] = is_open
         return [
             _recorded(row)
             for some in (_portions(stamps) if stamps else [()])
@@ -142,6 +157,16 @@ class PilotRecord:
             answers |= field(self._session.ask(m.DrainPilots(some)), "pilots", dict)
         return answers
 
+    def withdraw(self, stamps: Sequence[str]) -> list[str]:
+        """Those of these pilots that are over now, because their workers have made no contact; the
+        others go on, with whatever they do.
+        """
+        answers: dict[str, str] = {}
+        for some in _portions(stamps):
+            asked = m.DrainPilots(some, withdraw=True)
+            answers |= field(self._session.ask(asked), "pilots", dict)
+        return [stamp for stamp, answer in answers.items() if answer == "gone"]
+
 
 def _recorded(row: Mapping[str, Any]) -> RecordedPilot:
     return RecordedPilot(
@@ -156,6 +181,7 @@ def _recorded(row: Mapping[str, Any]) -> RecordedPilot:
         tasks_done=int(row.get("tasks_done") or 0),
         submitted_at=datetime.fromisoformat(str(row["submitted_at"])),
         is_connected=bool(row.get("is_connected")),
+        delegation=str(row.get("delegation") or ""),
     )
 
 

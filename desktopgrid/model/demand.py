@@ -12,15 +12,22 @@ from typing import Optional
 
 from desktopgrid.model.lifecycle import PilotStatus
 
+SLACK = 30.0
+"""Seconds of a pilot's remaining life kept for sending results home."""
+UNSAID = 300
+"""Seconds of remaining life that a work gets at least whose user did not say how long it runs."""
+
 
 @dataclass(frozen=True)
 class Demand:
     """Works that wait and ask for the same things, of whomever. ``wall_time`` is in seconds, 0
     where nobody said.
 
+    ``is_common``: pilots that were submitted by a site's own credential may run them.
+    ``delegation`` names the credential that they carry, if it was given to who asks: pilots that
+    are submitted by it may run them, too. ``refusals``: the sites whose rules forbid it, and why.
     ``fitting`` and ``unfitting`` are the sites whose hosts were seen to meet the ``requirements``
-    or not; of the others nobody knows yet. ``delegation`` names the credential with which pilots
-    for them are submitted, and is empty where those of the site will do.
+    or not; of the others nobody knows yet.
     """
 
     works: int
@@ -34,9 +41,16 @@ class Demand:
     is_certified: bool = False
     is_validated: bool = False
     vo: str = ""
+    is_common: bool = True
     delegation: str = ""
+    refusals: Mapping[str, str] = field(default_factory=dict)
     fitting: tuple[str, ...] = ()
     unfitting: tuple[str, ...] = ()
+
+    @property
+    def life(self) -> float:
+        """Seconds that a host must have left to be given one of them."""
+        return (self.wall_time or UNSAID) + SLACK
 
     @property
     def shape(self) -> str:
@@ -73,6 +87,7 @@ class Supply:
     free_memory_mib: int = 0
     ends_at: Optional[datetime] = None
     ends_per_second: float = 0.0
+    delegation: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,7 +111,10 @@ class SiteRecord:
 
 @dataclass(frozen=True)
 class PilotNews:
-    """What happened to a pilot lately: it made contact, or it is over, or both."""
+    """What happened to a pilot lately: it made contact, or it is over, or both.
+
+    ``is_reached``: its site is known to have had it.
+    """
 
     site: str
     status: PilotStatus
@@ -104,6 +122,7 @@ class PilotNews:
     started_at: Optional[datetime] = None
     ended_at: Optional[datetime] = None
     tasks_done: int = 0
+    is_reached: bool = True
 
 
 @dataclass(frozen=True)

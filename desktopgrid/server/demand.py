@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, NamedTuple
 
 from desktopgrid.model.demand import Demand as Wanted
@@ -17,7 +18,7 @@ from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.lifecycle import FINAL_PILOTS, PilotStatus
 from desktopgrid.model.objects import Pilot, User
 from desktopgrid.model.rights import Reach, UserLevel, Who, may_run, worker_reach
-from desktopgrid.server import pilots
+from desktopgrid.server import pilots, siterules
 from desktopgrid.server.scheduler import Demand, HostState, Queue
 from desktopgrid.server.state import Decision, Grid, Outcome, clean
 from desktopgrid.wire import messages as m
@@ -45,7 +46,7 @@ def situation(
     except (ValueError, OverflowError, OSError):
         raise BadRequest(f"{asked.since!r} is no time") from None
     pilot = pilot_of(grid, who.user)
-    wanted, left_off, others = demands(grid, pilot)
+    wanted, left_off, others = demands(grid, pilot, now)
     return {
         "at": now.timestamp(),
         "incarnation": grid.incarnation,
@@ -80,10 +81,12 @@ class _Kind(NamedTuple):
     is_certified: bool
     is_validated: bool
     vo: str
+    is_common: bool
     delegation: str
+    refusals: tuple[tuple[str, str], ...]
 
 
-def demands(grid: Grid, pilot: Who) -> tuple[list[Wanted], int, int]:
+def demands(grid: Grid, pilot: Who, now: datetime) -> tuple[list[Wanted], int, int]:
     """What waits that ``pilot`` may run, the most first; how many works are left off, and how many
     wait that it may not run.
     """
@@ -94,13 +97,10 @@ def demands(grid: Grid, pilot: Who) -> tuple[list[Wanted], int, int]:
         since = queue.oldest_at()
         if since is None:
             continue
-        owner, asked = queue.owner, queue.demand
-        if asked.expected_host is not None or not may_run(
-            pilot, owner.uid, owner.group, asked.rights
-        ):
+        kind = _kind(grid, queue.owner, queue.demand, pilot, now)
+        if queue.demand.expected_host is not None or not (kind.is_common or kind.delegation):
             others += queue.waiting
             continue
-        kind = _kind(grid, owner, asked)
         works[kind] = works.get(kind, 0) + queue.waiting
         oldest[kind] = min(since, oldest.get(kind, since))
     ranked = sorted(works, key=lambda kind: (-works[kind], kind))
@@ -113,10 +113,16 @@ def _queues(grid: Grid) -> Iterator[Queue]:
         yield from share.queues.values()
 
 
-def _kind(grid: Grid, owner: User, asked: Demand) -> _Kind:
+def _kind(grid: Grid, owner: User, asked: Demand, pilot: Who, now: datetime) -> _Kind:
     application = grid.applications.get(asked.application)
     platforms = application.executables if application is not None else ()
     delegation = grid.delegations.get(asked.delegation) if asked.delegation is not None else None
+    is_mine = delegation is not None and delegation.bridge == pilot.user
+    refusals = [
+        (name, reason)
+        for name, site in sorted(grid.sites.items())
+        for reason in islice(siterules.obstacles(site, owner, application, delegation), 1)
+    ]
     return _Kind(
         asked.cores,
         asked.memory_mib,
@@ -127,7 +133,9 @@ def _kind(grid: Grid, owner: User, asked: Demand) -> _Kind:
         owner.is_certified,
         application is not None and application.is_validated,
         delegation.vo if delegation is not None else "",
-        delegation.uid if delegation is not None else "",
+        may_run(pilot, owner.uid, owner.group, asked.rights),
+        delegation.uid if delegation is not None and is_mine and delegation.is_usable(now) else "",
+        tuple(refusals),
     )
 
 
@@ -142,7 +150,7 @@ def _wanted(grid: Grid, kind: _Kind, works: int, oldest_at: datetime) -> Wanted:
     return Wanted(
         works,
         oldest_at,
-        **kind._asdict(),
+        **(kind._asdict() | {"refusals": dict(kind.refusals)}),
         fitting=tuple(fitting),
         unfitting=tuple(unfitting),
     )
@@ -163,7 +171,7 @@ def supplies(grid: Grid, pilot: Who, now: datetime) -> list[Supply]:
     """The hosts that run what ``pilot`` would, and the pilots that are on their way to do so."""
     heaps: dict[tuple[Any, ...], _Heap] = {}
     for state in grid.scheduler.hosts.values():
-        if _is_like(state.who, pilot) and state.takes_any(now):
+        if _is_mine(grid, state, pilot) and state.takes_any(now):
             heap = heaps.setdefault(_running(state, now), _Heap())
             heap.count += 1
             if state.mean_duration:
@@ -172,11 +180,20 @@ def supplies(grid: Grid, pilot: Who, now: datetime) -> list[Supply]:
     for each in grid.pilots.values():
         if each.status in FINAL_PILOTS or (each.host and each.host in grid.scheduler.hosts):
             continue
-        if _is_like(pilot_of(grid, each.owner), pilot):
+        is_mine = each.owner == pilot.user
+        if is_mine if each.delegation else _is_like(pilot_of(grid, each.owner), pilot):
             # One that runs as its site says, and is silent, waits as far as works are concerned.
             heaps.setdefault(_waiting(each, now), _Heap()).count += 1
     found = [_supply(key, heap) for key, heap in heaps.items()]
     return sorted(found, key=lambda supply: (-supply.count, supply.site))[:MOST_SUPPLIES]
+
+
+def _is_mine(grid: Grid, state: HostState, pilot: Who) -> bool:
+    """Whether the host runs what pilots of ``pilot`` would, by its own or a user's credential."""
+    if state.delegation is None:
+        return _is_like(state.who, pilot)
+    delegation = grid.delegations.get(state.delegation)
+    return delegation is not None and delegation.bridge == pilot.user
 
 
 def _is_like(worker: Who, pilot: Who) -> bool:
@@ -199,12 +216,13 @@ def _running(state: HostState, now: datetime) -> tuple[Any, ...]:
         max(0, facts.cores - state.cores_given),
         max(0, facts.memory_mib - state.memory_given),
         life is not None,
+        state.delegation or "",
     )
 
 
 def _waiting(pilot: Pilot, now: datetime) -> tuple[Any, ...]:
     age = (now - pilot.submitted_at).total_seconds()
-    return (pilot.site, False, now - timedelta(seconds=_floor(age)))
+    return (pilot.site, False, now - timedelta(seconds=_floor(age)), pilot.delegation or "")
 
 
 def _floor(seconds: float) -> float:
@@ -218,8 +236,8 @@ def _floor(seconds: float) -> float:
 def _supply(key: tuple[Any, ...], heap: _Heap) -> Supply:
     site, is_running, at, *rest = key
     if not is_running:
-        return Supply(site, False, heap.count, at)
-    cores, memory, disk, free_cores, free_memory, is_mortal = rest
+        return Supply(site, False, heap.count, at, delegation=rest[0])
+    cores, memory, disk, free_cores, free_memory, is_mortal, delegation = rest
     return Supply(
         site,
         True,
@@ -232,6 +250,7 @@ def _supply(key: tuple[Any, ...], heap: _Heap) -> Supply:
         free_memory,
         at if is_mortal else None,
         heap.ends_per_second,
+        delegation,
     )
 
 
@@ -272,7 +291,13 @@ def news(grid: Grid, since: datetime, now: datetime) -> list[PilotNews]:
             status = PilotStatus(pilot.status)
             found.append(
                 PilotNews(
-                    pilot.site, status, pilot.submitted_at, started_at, ended_at, pilot.tasks_done
+                    pilot.site,
+                    status,
+                    pilot.submitted_at,
+                    started_at,
+                    ended_at,
+                    pilot.tasks_done,
+                    bool(pilot.reference or pilot.host),
                 )
             )
     found.sort(key=lambda each: each.ended_at or now, reverse=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime
 
+from desktopgrid.model.demand import UNSAID
 from desktopgrid.model.errors import UnknownObject
 from desktopgrid.model.lifecycle import FINAL_PILOTS, WorkStatus
 from desktopgrid.model.objects import Pilot, Work
 from desktopgrid.model.rights import READ, Who, grants, may_see_pilot
 from desktopgrid.server.demand import why_site
-from desktopgrid.server.scheduler import UNSAID, HostState, demand_of
+from desktopgrid.server.scheduler import HostState, demand_of
 from desktopgrid.server.state import Grid
 
 

@@ -4,7 +4,7 @@ the database.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -26,6 +26,7 @@ from desktopgrid.wire.messages import ListObjects
 
 Row = dict[str, Any]
 
+PILOTS = "pilots"
 STORED = frozenset(("works", "tasks", "datas", "tokens"))
 MOST_ROWS = 5_000
 
@@ -37,10 +38,13 @@ def rows(grid: Grid, who: Who, asked: ListObjects, now: datetime) -> dict[str, A
     if asked.kind in STORED:
         return None
     lister = LISTS.get(asked.kind)
-    if lister is None:
-        kinds = ", ".join(sorted((*LISTS, *STORED)))
+    if lister is None and asked.kind != PILOTS:
+        kinds = ", ".join(sorted((*LISTS, *STORED, PILOTS)))
         raise BadRequest(f"there are no {asked.kind[:40]!r}; there are {kinds}")
-    found = sorted(lister(grid, who, now), key=lambda row: str(row["uid"]))
+    if lister is None:
+        found = list(_pilots(grid, who, asked))
+    else:
+        found = sorted(lister(grid, who, now), key=lambda row: str(row["uid"]))
     if asked.uids:
         wanted = frozenset(asked.uids)
         found = [row for row in found if row["uid"] in wanted]
@@ -237,10 +241,25 @@ def _sites(grid: Grid, who: Who, now: datetime) -> Iterable[Row]:
         }
 
 
-def _pilots(grid: Grid, who: Who, now: datetime) -> Iterable[Row]:
-    for pilot in grid.pilots.values():
-        if may_see_pilot(who, pilot.owner):
-            yield _pilot(grid, pilot)
+def _pilots(grid: Grid, who: Who, asked: ListObjects) -> Iterator[Row]:
+    """Those that a page may show, in order: there may be very many, which a factory asks for page
+    by page.
+    """
+    where = asked.where
+    left = asked.limit + 1 if where.keys() <= {"site", "is_open"} else -1
+    for stamp in sorted(set(asked.uids) & grid.pilots.keys() if asked.uids else grid.pilots):
+        pilot = grid.pilots[stamp]
+        if (
+            (asked.after is not None and stamp <= asked.after)
+            or where.get("site", pilot.site) != pilot.site
+            or where.get("is_open", None) == (pilot.status in FINAL_PILOTS)
+            or not may_see_pilot(who, pilot.owner)
+        ):
+            continue
+        if not left:
+            return
+        left -= 1
+        yield _pilot(grid, pilot)
 
 
 def _pilot(grid: Grid, pilot: Pilot) -> Row:
@@ -259,6 +278,7 @@ def _pilot(grid: Grid, pilot: Pilot) -> Row:
         "submitted_at": pilot.submitted_at.isoformat(timespec="seconds"),
         "reason": pilot.reason,
         "delegation": pilot.delegation or "",
+        "is_open": pilot.status not in FINAL_PILOTS,
     }
 
 
@@ -272,5 +292,4 @@ LISTS: dict[str, Callable[[Grid, Who, datetime], Iterable[Row]]] = {
     "sites": _sites,
     "bridges": _bridges,
     "delegations": _delegations,
-    "pilots": _pilots,
 }

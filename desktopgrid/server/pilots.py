@@ -239,14 +239,22 @@ def drain(
     grid: Grid, who: Who, session: str, asked: m.DrainPilots, now: datetime, out: Outcome
 ) -> dict[str, Any]:
     """The first phase of a removal: the workers take no more tasks; who asked removes those that
-    are idle.
+    are idle. Withdrawn are only those that have made no contact: that is decided here, so that none
+    is taken back which was given a work meanwhile.
     """
     answers = {}
     for stamp in asked.stamps:
         pilot = _own_pilot(grid, who, stamp)
+        if asked.withdraw and not pilot.session_verifier:
+            end_pilot(grid, pilot, PilotEvent.DELETED, "taken back before it started", now, out)
+            answers[stamp] = "gone"
+            continue
         state = grid.scheduler.hosts.get(pilot.host) if pilot.host is not None else None
         if state is None:
             answers[stamp] = "gone" if pilot.status in FINAL_PILOTS else "unseen"
+            continue
+        if asked.withdraw:
+            answers[stamp] = "busy" if state.tasks else "idle"
             continue
         state.is_taken_back = True
         if not state.is_draining:

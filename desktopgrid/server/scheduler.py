@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from desktopgrid.model.demand import SLACK, UNSAID
 from desktopgrid.model.errors import LocalProtocolError
 from desktopgrid.model.lifecycle import WorkStatus
 from desktopgrid.model.objects import (
@@ -46,11 +47,6 @@ LEAST_CHARGE = 1.0
 """Core seconds that a task in flight counts for at least, so that users with short tasks take
 turns.
 """
-SLACK = 30.0
-"""Seconds of a pilot's remaining life kept for sending results home."""
-UNSAID = 300
-"""Seconds of remaining life that a work gets at least whose user did not say how long it runs."""
-
 FAILURES_TO_PAUSE = 3
 """Tasks in a row that fail for the host's sake before it is paused."""
 SUSPICIONS_TO_PAUSE = 8

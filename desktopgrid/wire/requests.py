@@ -297,11 +297,15 @@ class PilotReport(Request):
 @dataclass(frozen=True)
 class DrainPilots(Request):
     """First phase of removal: the pilots' workers take no more tasks. Reply: {stamp: "idle" |
-    "busy" | "gone"}.
+    "busy" | "gone" | "unseen"}.
+
+    ``withdraw``: only those are meant that have made no contact, and they may make none any more:
+    they are ``gone``; the others go on.
     """
 
     verb = "drainpilots"
     stamps: tuple[str, ...]
+    withdraw: bool = False
 
 
 @dataclass(frozen=True)

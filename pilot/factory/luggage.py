@@ -25,10 +25,8 @@ PREFIX = "glidebridge-enrolment-"
 def packed(identities: Sequence[PilotIdentity]) -> Iterator[tuple[Path, dict[str, Path]]]:
     """The bundle, and the identity file of each pilot by its stamp; gone when this is left."""
     _clear_deserted()
-    directory = Path(tempfile.mkdtemp(prefix=PREFIX))
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    directory, descriptor = _locked_directory()
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         program = directory / BUNDLE
         bundle.write(program)
         files = {}
@@ -41,6 +39,18 @@ def packed(identities: Sequence[PilotIdentity]) -> Iterator[tuple[Path, dict[str
     finally:
         _clear(directory)
         os.close(descriptor)
+
+
+def _locked_directory() -> tuple[Path, int]:
+    """A new directory, and what holds its lock: before that, somebody may take it for deserted."""
+    while True:
+        directory = Path(tempfile.mkdtemp(prefix=PREFIX))
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if directory.exists():
+                return directory, descriptor
+            os.close(descriptor)
 
 
 def _clear(directory: Path) -> None:

@@ -64,9 +64,11 @@ def submit_pilots(
     count: int,
     door: ComputingElement | None = None,
     held: Held | None = None,
+    mark: str = "",
 ) -> list[str]:
-    """Submit ``count`` pilots to ``site``, all or none; their stamps. By the credential that is
-    ``held`` of a user they are his own workers: ``grid`` is the bridge's then, to which he gave it.
+    """Submit ``count`` pilots to ``site``, all or none; their stamps, which begin with ``mark``. By
+    the credential that is ``held`` of a user they are his own workers: ``grid`` is the bridge's
+    then, to which he gave it.
 
     Raises LimitExceeded where a cap forbids and ComputingElementUnavailable where the site cannot
     be asked, and then nothing was changed; SubmissionRefused where the site will not have them, and
@@ -76,7 +78,7 @@ def submit_pilots(
         raise BadRequest(f"{count} pilots cannot be submitted")
     door = door or build_computing_element(site, state_directory(), credential_of(held))
     record = PilotRecord(grid)
-    identities = record.mint(count)
+    identities = record.mint(count, mark)
     stamps = [identity.identity for identity in identities]
     # A door that is not there is found out before anything is on record.
     door.find(stamps)

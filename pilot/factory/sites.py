@@ -92,6 +92,11 @@ class Sites:
         """What the sites are called."""
         return sorted(self._configurations)
 
+    @property
+    def configurations(self) -> Mapping[str, SiteConfig]:
+        """What the administrator wrote about each."""
+        return {name: self[name] for name in self.names}
+
     def __getitem__(self, name: str) -> SiteConfig:
         """What the administrator wrote about a site; raises UnknownObject."""
         try:

@@ -64,7 +64,7 @@ def look_after(
     for site in sorted({pilot.site for pilot in pilots}):
         ours = [pilot for pilot in pilots if pilot.site == site]
         try:
-            told |= _look_at(sites.door(site), ours, now)
+            told |= look_at(sites.door(site), ours, now)
         except ComputingElementUnavailable as unavailable:
             silent[site] = unavailable.reason
         except BadRequest as unreachable:  # it is not described here, or not by what is installed
@@ -77,10 +77,12 @@ def look_after(
     return Sight(tuple(pilots), silent)
 
 
-def _look_at(
+def look_at(
     door: ComputingElement, pilots: Collection[RecordedPilot], now: datetime
 ) -> dict[str, Told]:
-    """What the door says of ``pilots`` that the record does not have yet, by stamp."""
+    """What the door says of ``pilots`` that the record does not have yet, by stamp; what is of no
+    use there any more is removed.
+    """
     references = references_of(door, pilots)
     states = door.statuses(list(references.values()))
     told: dict[str, Told] = {}

@@ -27,6 +27,11 @@ class AskedGrid:
         """Set it, and no request of that kind is answered."""
 
     @property
+    def welcome(self) -> m.Welcome:
+        """What the server said first."""
+        return m.Welcome(False, 0, 60.0, "ticket", "ada", 0)
+
+    @property
     def client(self) -> Grid:
         """The grid as ada sees it."""
         return Grid(cast(GridSession, self))

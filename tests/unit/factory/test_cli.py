@@ -109,6 +109,37 @@ def test_why_is_sentences(world: World) -> None:
     assert last == "Site lal says that it is Waiting."
 
 
+def test_status_tells_programs_all_that_is_on_record(world: World) -> None:
+    world.types("submit", "--site", "lal")
+    (row,) = json.loads(world.types("status", "--format", "json").stdout)
+    assert row.keys() >= {"stamp", "owner", "is_connected", "tasks_done", "host", "submitted_at"}
+
+
+def test_the_factory_s_rounds_are_shown_and_explained_later(world: World) -> None:
+    world.grid.server.submit(2)
+    dry = world.types("factory", "--dry-run")
+    assert "2 pilots are sent; each goes after 60 s without a work." in dry.stdout
+    assert not world.door.jobs
+    once = world.types("factory", "--once", "--format", "json")
+    assert {row["because"] for row in json.loads(once.stdout)} == {"sent-for", "sent"}
+    assert "Sent 2 pilots to lal." in once.stderr
+    assert len(world.door.jobs) == 2
+    why = world.types("why", "lal").stdout
+    assert "2 of 4 (max_pilots)" in why
+    assert "2 pilots are sent" in why
+
+
+def test_a_trace_is_simulated_without_any_grid(world: World, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.conf"
+    trace.write_text("[trace]\nseed = 1\n[crowd c]\nworks_an_hour = 60\n[site s]\n")
+    result = world.types("simulate", str(trace), "--days", "0.1", "--format", "json")
+    (row,) = json.loads(result.stdout)
+    assert (row["site"], row["submitted"] > 0) == ("s", True)
+    assert "Caps were broken 0 times." in result.stderr
+    mine = world.types("simulate", str(trace), "--days", "0.1", "--own-sites", "--format", "json")
+    assert [row["site"] for row in json.loads(mine.stdout)] == ["lal"]
+
+
 def test_sites_are_those_of_the_grid(world: World) -> None:
     rows = json.loads(world.types("sites", "--format", "json").stdout)
     assert {row["site"]: row["described"] for row in rows} == {"lal": True, "cern": False}

@@ -11,8 +11,8 @@ import pytest
 from desktopgrid.client.demand import situation_of
 from desktopgrid.model.demand import Demand, Situation, Supply
 from desktopgrid.model.errors import AccessDenied, LimitExceeded, RemoteProtocolError
-from desktopgrid.model.lifecycle import PilotStatus
-from desktopgrid.model.objects import Platform, Site
+from desktopgrid.model.lifecycle import DelegationStatus, PilotStatus
+from desktopgrid.model.objects import Delegation, Platform, Site
 from desktopgrid.model.rights import UserLevel
 from desktopgrid.server import demand, hosts, pilots
 from desktopgrid.server.scheduler import HostState
@@ -113,6 +113,40 @@ def test_a_demand_tells_who_is_certified_and_what_it_runs_on(grid: GridUnderTest
     grid.ask(m.Validate("linux"), "admin")
     assert told(grid).demands[0].is_validated
     assert wanted.platforms == ("x86_64/linux",)
+
+
+def test_a_site_s_rules_are_told_with_each_demand_that_they_concern(grid: GridUnderTest) -> None:
+    sites = {**grid.grid.sites, "gate": Site("gate", "arc", certified_users_only=True)}
+    grid.grid.sites = sites
+    grid.submit(2)
+    (wanted,) = told(grid).demands
+    assert wanted.refusals == {"gate": "its site takes works of users with a certificate only"}
+    grid.ask(m.ChangeUser("alice", add_subjects=("/DC=org/CN=Alice",)), "admin")
+    assert told(grid).demands[0].refusals == {}
+
+
+def test_works_that_carry_a_credential_are_told_to_the_bridge_that_has_it(
+    grid: GridUnderTest,
+) -> None:
+    grid.grid.put_application(an_application("mine", rights=0o700, owner="alice"))
+    for bridge in ("ada", "another"):
+        grid.grid.delegations[f"by-{bridge}"] = Delegation(
+            f"by-{bridge}",
+            "alice",
+            bridge,
+            "proxy",
+            DelegationStatus.ACTIVE,
+            NOON,
+            NOON + hours(9),
+            vo="biomed",
+        )
+        grid.submit(1, application="mine", delegation=f"by-{bridge}")
+    situation = told(grid)
+    (wanted,) = situation.demands
+    assert (wanted.delegation, wanted.vo, wanted.is_common) == ("by-ada", "biomed", False)
+    assert situation.others == 1
+    grid.after(hours(10))
+    assert told(grid).demands == ()
 
 
 def test_an_aborted_work_is_no_demand(grid: GridUnderTest) -> None:
