@@ -4,11 +4,13 @@ run as the user's own.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +21,10 @@ from desktopgrid.client.trustee import Trustee
 from desktopgrid.credentials.proof import Proof
 from desktopgrid.link.identity import Identity
 from desktopgrid.model.errors import AccessDenied, NotAuthenticated
-from desktopgrid.model.objects import ANY_PLATFORM, Description
+from desktopgrid.model.objects import ANY_PLATFORM, Description, new_uid
 from desktopgrid.server import audit
+from desktopgrid.wire import messages as m
+from desktopgrid.wire.proof import new_secret, verifier_of
 from tests.grid_ca import (
     LIMITED,
     Holder,
@@ -33,6 +37,7 @@ from tests.grid_ca import (
     write_directory,
     write_proxy,
 )
+from tests.system.peers import RawPeer
 from tests.system.processes import ServerUnderTest, a_grid, environment, until
 
 pytestmark = pytest.mark.feature("XW-PIL-3", "XW-LIM-1", "XW-SEC-7")
@@ -275,3 +280,26 @@ def test_a_certificate_that_its_ca_revokes_ends_what_was_delegated_by_it(
         until(lambda: mine.find(given.uid)["status"] == "Revoked", "the CRL was read")
         with pytest.raises(NotAuthenticated, match="revoked"):
             mine.give_proxy(proof, mine.bridge())
+
+
+@pytest.mark.feature("XW-SEC-5")
+def test_no_frame_to_a_worker_has_anything_of_it(
+    server: ServerUnderTest, admin: Grid, egi: Grid, bridge: Trustee, ann: Path
+) -> None:
+    admin.validate("say")
+    bridge.publish(4)
+    uid = xw(server, ann, "delegate", "--proxy", "x509up").stdout.strip()
+    work = xw(server, ann, "submit", "say", "--xwcert", uid).stdout.strip()
+    [held] = [each for each in bridge.collect() if each.uid == uid]
+    stamp, secret, own = new_uid(), new_secret(), new_secret()
+    egi.session.ask(m.SubmitPilots("grid", {stamp: verifier_of(secret)}, delegation=uid))
+    identity = replace(egi.session.identity, kind="pilot", identity=stamp, secret=secret)
+    peer = RawPeer(identity, proved_by="enrolment", key=verifier_of(own))
+    until(lambda: peer.listen() and peer.heard, "it is given something")
+    said = json.dumps([peer.heard, dataclasses.asdict(peer.welcome)])
+    assert [body["work"] for verb, _, body in peer.heard if verb == "assign"] == [work]
+    assert SUBJECT in said and uid not in said and "CERTIFICATE" not in said
+    lines = [line for line in held.path.read_text().splitlines() if len(line) == 64]
+    assert lines and not any(line in said for line in lines)
+    peer.close()
+    admin.cancel([work])
