@@ -28,6 +28,7 @@ from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+from desktopgrid.model.errors import BadRequest
 from pilot.ce.base import (
     OUTPUT_LIMIT,
     STDERR,
@@ -50,7 +51,7 @@ from pilot.ce.batch_system import (
 )
 from pilot.ce.finding import Finding, Verdict
 from pilot.ce.jobscript import TIDY, job_script
-from pilot.ce.landing import Landing, TooMuch
+from pilot.ce.landing import Landing, TooMuch, listed
 from pilot.ce.shell import Answer, CannotWrite, Shell, ShellUnavailable, Upload, quoted
 
 logger = logging.getLogger(__name__)
@@ -170,18 +171,17 @@ class BatchCE:
         ((_, stamp),) = self._mine([reference]).values()
         own = f"{self._directory}/{stamp}"
         with self._asked():
-            listed = self.shell.read(f"{own}/.outputs")
-            if listed is None:
+            chunks = self.shell.read(f"{own}/.outputs")
+            if chunks is None:
                 raise NothingToRetrieve(self._name, reference, "nothing of it is kept")
-            names = b"".join(listed).decode().splitlines()
-            wanted = {STDOUT: "out", STDERR: "err"}
-            wanted |= {name: f".kept/{number}" for number, name in enumerate(names)}
             try:
+                wanted = {STDOUT: "out", STDERR: "err"}
+                wanted |= {name: f".kept/{number}" for number, name in enumerate(listed(chunks))}
                 with Landing(directory, limit) as landing:
                     for name, path in wanted.items():
                         self._take(landing, name, f"{own}/{path}")
-            except TooMuch as too_much:
-                raise NothingToRetrieve(self._name, reference, str(too_much)) from too_much
+            except (TooMuch, BadRequest) as refused:
+                raise NothingToRetrieve(self._name, reference, str(refused)) from refused
             return landing.names
 
     def discard(self, references: Sequence[Reference]) -> None:
@@ -236,10 +236,9 @@ class BatchCE:
             f"find . -maxdepth 2 \\( -name .exit -o -name .ended \\) -mtime +{days}"
             ' | while read -r mark; do rm -rf -- "${mark%/*}"; done\n'
             "now=$(date +%s)\n"
-            "for mark in */.until; do\n"
-            '    [ -e "$mark" ] && read -r until < "$mark" && [ "$until" -lt "$now" ]'
-            ' && rm -rf -- "./${mark%/*}"\n'
-            "done\n"
+            "find . -maxdepth 2 -type f -name .until -size -3 | while read -r mark; do\n"
+            '    read -r until < "$mark" && [ "$until" -lt "$now" ] && rm -rf -- "${mark%/*}"\n'
+            "done 2> /dev/null\n"
             'printf "place %s\ntime %s\n" "$PWD" "$now"\n'
             'taken() { [ ! -e "$1" ] || echo "taken $1"; }\n' + _each(stamps, "taken")
         )
@@ -274,8 +273,8 @@ class BatchCE:
             files.append(Upload(f"{own}/.job.sh", script.encode(), 0o700))
             until = now + int((job.queue_limit + job.wall_time + FORGOTTEN_STAY).total_seconds())
             files.append(Upload(f"{own}/.until", f"{until}\n".encode()))
-            listed = "".join(f"{name}\n" for name in job.outputs)
-            files.append(Upload(f"{own}/.outputs", listed.encode()))
+            outputs = "".join(f"{name}\n" for name in job.outputs)
+            files.append(Upload(f"{own}/.outputs", outputs.encode()))
         return directories, files
 
     def _hand_in(self, jobs: Sequence[JobDescription]) -> list[Reference]:
@@ -369,7 +368,9 @@ class BatchCE:
     def _numbers(self, stamps: Sequence[str]) -> dict[str, str]:
         answer = self._run(
             f"cd -- {quoted(self._directory)} || exit 0\n"
-            'number() { [ -r "$1/.job" ] && read -r said < "$1/.job" && echo "$1 $said"; }\n'
+            "strange=$(find . -maxdepth 2 -name .job \\( ! -type f -o -size +2 \\))\n"
+            'number() { case $strange in *"./$1/.job"*) return 0 ;; esac\n'
+            '[ -r "$1/.job" ] && read -r said < "$1/.job" && echo "$1 $said"; }\n'
             + _each(stamps, "number")
         )
         found = {}
@@ -474,11 +475,18 @@ _HAND_IN = """hand_in() {
 }"""
 
 # No process a job: thousands are asked for at a time.
-_LOOK = """look() {
+# A job may write what it likes into its directory: what is no small file is not read.
+_LOOK = """strange=$(find . -maxdepth 2 \\( -name .exit -o -name .ended \\) \\
+    \\( ! -type f -o -size +2 \\))
+look() {
     [ -d "$1" ] || return 0
     code=- ended= removed=- started=-
-    if [ -e "$1/.exit" ]; then read -r code < "$1/.exit"; fi
-    if [ -e "$1/.ended" ]; then read -r ended < "$1/.ended"; fi
+    if [ -e "$1/.exit" ]; then
+        case $strange in *"./$1/.exit"*) ;; *) read -r code < "$1/.exit" ;; esac
+    fi
+    if [ -e "$1/.ended" ]; then
+        case $strange in *"./$1/.ended"*) ;; *) read -r ended < "$1/.ended" ;; esac
+    fi
     if [ -e "$1/.removed" ]; then removed=r; fi
     if [ -e "$1/.started" ]; then started=s; fi
     echo "$1 $removed$started$code|$ended"

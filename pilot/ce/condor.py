@@ -17,6 +17,7 @@ from condor.errors import CondorError, PoolUnavailable
 from condor.jobs import Job, JobId, JobQueue, JobStatus
 from condor.submit import STANDARD_PATH
 from condor.submit import JobDescription as CondorJob
+from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.lifecycle import PilotStatus
 from pilot.ce.base import (
     OUTPUT_LIMIT,
@@ -28,6 +29,7 @@ from pilot.ce.base import (
     NothingToRetrieve,
     Reference,
     SubmissionRefused,
+    check_outputs,
 )
 from pilot.ce.finding import Finding, Verdict, end_of_token, life_of
 from pilot.ce.landing import Landing, TooMuch, open_regular
@@ -121,15 +123,16 @@ class CondorCE:
                 spooled = self._queue.retrieve(job, Path(place))
                 if spooled is None:
                     continue
-                outputs = json.loads(spooled.attributes.get(OUTPUTS_ATTRIBUTE, "[]"))
                 try:
+                    outputs = json.loads(spooled.attributes.get(OUTPUTS_ATTRIBUTE, "[]"))
+                    check_outputs(outputs)
                     with Landing(directory, limit) as landing:
                         landing.take(STDOUT, Path(place), spooled.output)
                         landing.take(STDERR, Path(place), spooled.error)
                         for number, name in enumerate(outputs):
                             landing.take(name, Path(place), f"{KEPT}/{number}")
-                except TooMuch as too_much:
-                    raise NothingToRetrieve(self._name, reference, str(too_much)) from too_much
+                except (TooMuch, BadRequest, ValueError) as refused:
+                    raise NothingToRetrieve(self._name, reference, str(refused)) from refused
                 return landing.names
         reason = "it has not ended, or the schedd keeps nothing of it"
         raise NothingToRetrieve(self._name, reference, reason)

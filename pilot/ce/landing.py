@@ -13,9 +13,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from desktopgrid.model.errors import BadRequest
+from pilot.ce.base import check_outputs
+
 logger = logging.getLogger(__name__)
 
 CHUNK = 1 << 16
+LONGEST_LIST = 1 << 16
+"""Bytes of the names of a job's outputs."""
 _REGULAR = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -64,6 +69,22 @@ class Landing:
             return
         with file:
             self.receive(name, chunks_of(file))
+
+
+def listed(chunks: Iterable[bytes]) -> list[str]:
+    """The names of a job's outputs, as its directory lists them; raises BadRequest.
+
+    We wrote the list, and a job may have written over it: names that we would not have taken would
+    lead out of the directory that they are brought to.
+    """
+    text = b""
+    for chunk in chunks:
+        text += chunk
+        if len(text) > LONGEST_LIST:
+            raise BadRequest("its list of outputs is not the one that it was sent with")
+    names = text.decode(errors="replace").splitlines()
+    check_outputs(names)
+    return names
 
 
 def chunks_of(file: BinaryIO) -> Iterator[bytes]:

@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.lifecycle import PilotStatus
 from pilot.ce.base import (
     OUTPUT_LIMIT,
@@ -37,7 +38,7 @@ from pilot.ce.base import (
     SubmissionRefused,
 )
 from pilot.ce.finding import Finding, Verdict
-from pilot.ce.landing import Landing, TooMuch
+from pilot.ce.landing import Landing, TooMuch, chunks_of, listed, open_regular
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
 MARK = "GLIDEBRIDGE_PILOT"
@@ -45,6 +46,7 @@ MARK = "GLIDEBRIDGE_PILOT"
 
 START_SECONDS = 10.0
 LAST_BYTES = 4096
+LONGEST_NUMBER = 20
 KEPT = ("out", "err")
 ENDED_JOBS_STAY = timedelta(days=1)
 OUTPUTS_STAY = timedelta(days=10)
@@ -118,7 +120,11 @@ class LocalCE:
         """The end of its file ``err``."""
         for directory in self._directories([reference]).values():
             with contextlib.suppress(OSError):
-                return (directory / "err").read_bytes()[-LAST_BYTES:].decode(errors="replace")
+                file = open_regular(directory, "err")
+                if file is not None:
+                    with file:
+                        file.seek(max(os.fstat(file.fileno()).st_size - LAST_BYTES, 0))
+                        return file.read(LAST_BYTES).decode(errors="replace")
         return ""
 
     def statuses(self, references: Sequence[Reference]) -> dict[Reference, JobState]:
@@ -156,15 +162,19 @@ class LocalCE:
             reason = "there is no such job" if state is None else "it has not ended"
             raise NothingToRetrieve(self._name, reference, reason)
         (own,) = self._directories([reference]).values()
-        outputs = (own / ".outputs").read_text().splitlines()
+        file = open_regular(own, ".outputs")
+        if file is None:
+            raise NothingToRetrieve(self._name, reference, "nothing of it is kept")
         try:
+            with file:
+                outputs = listed(chunks_of(file))
             with Landing(directory, limit) as landing:
                 landing.take(STDOUT, own, "out")
                 landing.take(STDERR, own, "err")
                 for number, name in enumerate(outputs):
                     landing.take(name, own, f".kept/{number}")
-        except TooMuch as too_much:
-            raise NothingToRetrieve(self._name, reference, str(too_much)) from too_much
+        except (TooMuch, BadRequest) as refused:
+            raise NothingToRetrieve(self._name, reference, str(refused)) from refused
         return landing.names
 
     def discard(self, references: Sequence[Reference]) -> None:
@@ -316,7 +326,12 @@ def _kill(pid: int, number: signal.Signals) -> None:
 
 
 def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
+    # The job may have put anything there, a pipe that nobody writes to, too.
+    file = open_regular(path.parent, path.name)
+    if file is None:
         return None
+    with file:
+        try:
+            return int(file.read(LONGEST_NUMBER))
+        except (OSError, ValueError):
+            return None

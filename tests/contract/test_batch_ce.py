@@ -17,6 +17,7 @@ from pilot.ce.base import (
     ComputingElementUnavailable,
     JobDescription,
     JobState,
+    NothingToRetrieve,
     Reference,
     SubmissionRefused,
 )
@@ -449,6 +450,48 @@ def test_thousands_are_asked_for_at_once(system: BatchSystem, questions: int) ->
     shell.scripts.clear()
     ce.remove(names)
     assert len(shell.scripts) == questions + 1 + 1 + 10
+
+
+# Jobs that write over what is known of them
+
+
+@pytest.mark.parametrize("mark", [".exit", ".ended", ".job", ".until"])
+@pytest.mark.parametrize("kind", ["pipe", "large", "link", "folder"])
+def test_what_a_job_puts_into_its_directory_stops_nobody(slurm: Site, mark: str, kind: str) -> None:
+    slurm.close_the_queue()
+    bad, good = slurm.ce.submit([slurm.job("p1"), slurm.job("p2")])
+    place = slurm.own("p1") / mark
+    place.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "large":
+        place.write_text("0" * 3_000_000)
+    elif kind == "link":
+        place.symlink_to("/dev/zero")
+    else:
+        place.mkdir()
+    slurm.ce = slurm.door(seconds=5)
+    states = slurm.ce.statuses([bad, good])
+    assert {state.status for state in states.values()} == {PilotStatus.WAITING}
+    assert slurm.ce.find(["p1", "p2"]) == {"p1": bad, "p2": good}
+    third = slurm.run("p3")
+    slurm.ce.remove([bad, good, third])
+    assert slurm.eventually(good, PilotStatus.DELETED)
+
+
+@pytest.mark.parametrize("names", ["../../escaped", "/tmp/escaped", "x" * 100_000, "a\na"])
+def test_a_job_cannot_name_outputs_that_it_was_not_sent_with(
+    slurm: Site, tmp_path: Path, names: str
+) -> None:
+    reference = slurm.run("p1", "end", "0", outputs=("said",))
+    slurm.eventually(reference, PilotStatus.DONE)
+    (slurm.own("p1") / ".outputs").write_text(names + "\n")
+    (slurm.own("p1") / ".kept" / "0").write_text("mine")
+    home = tmp_path / "a" / "b"
+    home.mkdir(parents=True)
+    with pytest.raises(NothingToRetrieve):
+        slurm.ce.retrieve(reference, home)
+    assert not [path for path in (tmp_path / "a").rglob("*") if path.is_file()]
 
 
 # Trying a site

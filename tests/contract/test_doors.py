@@ -14,7 +14,12 @@ import pytest
 from condor.personal import LoopbackPool
 from condor.pool import Schedd, ScheddLocation
 from desktopgrid.model.lifecycle import PilotStatus
-from pilot.ce.base import ComputingElementUnavailable, Reference, SubmissionRefused
+from pilot.ce.base import (
+    ComputingElementUnavailable,
+    NothingToRetrieve,
+    Reference,
+    SubmissionRefused,
+)
 from pilot.ce.condor import CondorCE
 from pilot.ce.fake import FakeCE
 from pilot.ce.finding import Verdict
@@ -173,3 +178,26 @@ def test_a_local_pilot_s_stamp_must_be_one(directory: Path, stamp: str) -> None:
     world = World(LocalCE(directory / "local"), wait_a_little, directory)
     with pytest.raises(SubmissionRefused, match="is no stamp"):
         world.ce.submit([world.a_pilot(stamp=stamp)])
+
+
+@pytest.mark.parametrize("names", ["../../escaped", "/tmp/escaped", "x" * 100_000])
+def test_a_local_job_cannot_name_outputs_that_it_was_not_sent_with(
+    directory: Path, tmp_path: Path, names: str
+) -> None:
+    world = World(LocalCE(directory / "local"), wait_a_little, directory)
+    job = world.a_pilot("exit", "0", outputs=("said",))
+    (reference,) = world.ce.submit([job])
+    world.eventually(reference, PilotStatus.DONE)
+    own = directory / "local" / job.stamp
+    (own / ".outputs").write_text(f"{names}\n")
+    (own / ".kept" / "0").write_text("mine")
+    with pytest.raises(NothingToRetrieve):
+        world.ce.retrieve(reference, tmp_path)
+    (own / ".outputs").unlink()
+    (own / ".exit").unlink()
+    for name in (".exit", ".outputs"):
+        os.mkfifo(own / name)
+    assert world.state(reference) is not None
+    with pytest.raises(NothingToRetrieve):
+        world.ce.retrieve(reference, tmp_path)
+    assert not list(tmp_path.iterdir())
