@@ -17,6 +17,7 @@ from condor.pool import Schedd, ScheddLocation
 from condor.submit import JobDescription as CondorJob
 from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.lifecycle import PilotStatus
+from desktopgrid.model.sites import Login
 from pilot.ce.arc import ArcCE
 from pilot.ce.arc_rest import Arex
 from pilot.ce.base import (
@@ -38,7 +39,9 @@ from pilot.ce.local import LocalCE
 from pilot.ce.pbs import Pbs
 from pilot.ce.shell import LocalShell
 from pilot.ce.slurm import Slurm
+from pilot.ce.ssh import SshShell
 from tests import batch_system
+from tests.grid_box import GridBox
 from tests.grid_doors import a_door, a_door_to_globus
 from tests.grid_site import Grid
 
@@ -160,6 +163,15 @@ def a_door_to_commands(directory: Path, kind: str) -> BatchCE:
     return BatchCE(system, shell, "pilots' jobs", bin_directory=str(directory / "bin"))
 
 
+def a_door_to_the_box(box: GridBox, kind: str) -> BatchCE:
+    """Real Slurm by its own commands, or by the PBS commands that come with it, over real SSH."""
+    for service in ("ssh", "slurm"):
+        box.start(service)
+    login = Login(box.ssh.user, box.ssh.host, box.ssh.port)
+    shell = SshShell(login, box.ssh.key, box.ssh.known_hosts)
+    return BatchCE(Slurm() if kind == "slurm" else Pbs("torque"), shell, f"{kind}'s jobs")
+
+
 def wait_a_little() -> None:
     time.sleep(0.1)
 
@@ -197,7 +209,9 @@ def fake_globus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeGlobus
 
 
 COMMANDS = ["slurm, fake commands", "pbs, fake commands"]
-REAL = ["local", *COMMANDS, "arc, fake", "gram, fake", "condor", "condor, newest release"]
+OVER_SSH = ["slurm over ssh", "pbs over ssh"]
+GRIDS = ["arc, fake", "gram, fake"]
+REAL = ["local", *COMMANDS, *OVER_SSH, *GRIDS, "condor", "condor, newest release"]
 """Doors behind which programs really run."""
 
 
@@ -225,6 +239,9 @@ def a_real_world(request: pytest.FixtureRequest, directory: Path, kind: str) -> 
         site = request.getfixturevalue("fake_globus")
         door = a_door_to_globus(site, request.getfixturevalue("grid"))
         return World(door, wait_a_little, directory)
+    if kind in OVER_SSH:
+        box = request.getfixturevalue("grid_box")
+        return World(a_door_to_the_box(box, kind.partition(" ")[0]), wait_a_little, directory)
     if kind in COMMANDS:
         return World(
             a_door_to_commands(directory, kind[: kind.index(",")]), wait_a_little, directory
@@ -352,9 +369,8 @@ def test_another_process_can_ask_and_take_back(
     elif isinstance(world.ce, GramCE):
         world.ce = GramCE(world.ce._globus, world.ce._authorities)
     elif isinstance(world.ce, BatchCE):
-        world.ce = BatchCE(
-            world.ce.system, world.ce.shell, "pilots' jobs", bin_directory=world.ce._bin
-        )
+        known = world.ce
+        world.ce = BatchCE(known.system, known.shell, known._directory, bin_directory=known._bin)
     assert world.eventually(reference, PilotStatus.RUNNING)
     world.ce.remove([reference])
     assert world.eventually(reference, PilotStatus.DELETED)
