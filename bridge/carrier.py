@@ -3,6 +3,7 @@ it what the bridge says, until that tells how the job ended.
 
     carrier COUNTER condor COMMAND ARGUMENT...      as HTCondor's USER_JOB_WRAPPER
     carrier COUNTER spec FILE                       for a job that FILE describes (JSON)
+    carrier COUNTER task PROGRAM ARGUMENT...        as the launcher of a worker of a grid
 
 Hundreds of these run at a time, so there is nothing in them but the standard library's smallest
 parts, and the copy that batch systems start is this file alone. It outlives the bridge: when that
@@ -87,6 +88,8 @@ class Job:
         self.outputs: dict[str, str] = {}
         self.stdin = 0
         self.streams = {"stdout": 1, "stderr": 2}
+        self.failure = os.environ.get("_CONDOR_WRAPPER_ERROR_FILE", "")
+        """Where it is said that it could not be run."""
         self.state = ""
         """A file that says how the job does, for who asks later."""
 
@@ -129,9 +132,9 @@ def _listed(job: Job, top: str) -> list[list[object]]:
     return found
 
 
-def of_spec(path: str) -> Job:
+def of_spec(command: list[str]) -> Job:
     """The job that a file describes, as a batch system's submission wrote it down."""
-    with open(path) as file:
+    with open(command[0]) as file:
         spec = json.load(file)
     directory = spec["directory"]
     job = Job({"kind": "spec", **spec["job"]}, directory)
@@ -150,6 +153,21 @@ def of_spec(path: str) -> Job:
         target = os.path.join(directory, place)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         job.streams[stream] = os.open(target, flags, 0o644)
+    return job
+
+
+def of_task(_command: list[str]) -> Job:
+    """The task of a worker that launched us instead."""
+    with open(os.environ["GLIDEBRIDGE_LAUNCH"]) as file:
+        launch = json.load(file)
+    directory = os.getcwd()
+    name = "program" if os.path.exists(launch["name"]) else launch["name"]
+    job = Job({"kind": "task", **launch, "name": name}, directory)
+    job.failure = launch["failure"]
+    job.inputs[name] = launch["program"]
+    size = os.stat(launch["program"]).st_size
+    job.facts["files"] = [*_listed(job, directory), [name, size, 0o755]]
+    job.inputs[name] = launch["program"]
     return job
 
 
@@ -292,9 +310,8 @@ class Carrier:
 
     def _end(self, message: dict[str, object]) -> None:
         hold = str(message.get("hold") or "")
-        failure = os.environ.get("_CONDOR_WRAPPER_ERROR_FILE")
-        if hold and failure:
-            with open(failure, "w") as file:
+        if hold and self.job.failure:
+            with open(self.job.failure, "w") as file:
                 file.write(hold)
         number = int(message.get("signal") or 0)  # type: ignore[call-overload]
         if number:
@@ -324,13 +341,13 @@ def _tell_schedd(directory: str, attributes: dict[str, str]) -> None:
 
 def main() -> None:
     """Carry one job."""
-    if len(sys.argv) < 4 or sys.argv[2] not in ("condor", "spec"):
-        print(f"usage: {sys.argv[0]} COUNTER condor COMMAND... | spec FILE", file=sys.stderr)
+    kinds = {"condor": of_condor, "task": of_task, "spec": of_spec}
+    if len(sys.argv) < 4 or sys.argv[2] not in kinds:
+        print(f"usage: {sys.argv[0]} COUNTER condor|task COMMAND... | spec FILE", file=sys.stderr)
         sys.exit(2)
     counter, kind, *command = sys.argv[1:]
     # Told to go before there is a job at the counter: there is nothing to take back.
-    job = of_condor(command) if kind == "condor" else of_spec(command[0])
-    Carrier(job, counter).carry()
+    Carrier(kinds[kind](command), counter).carry()
 
 
 if __name__ == "__main__":

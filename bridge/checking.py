@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bridge.config import BridgeConfig, CondorRoute, GridSection
-from bridge.counter import NAME
-from bridge.desktop import Members
-from bridge.gateway import Gateway
+from bridge.config import BridgeConfig, GridSection
 from bridge.home import Home
+from bridge.inroute import gateway_of
+from bridge.members import Members
 from desktopgrid.model.errors import GridError
 
 
@@ -42,10 +41,9 @@ def _of_grid(name: str, section: GridSection) -> Iterator[str]:
 
 def _of_routes(config: BridgeConfig, home: Home) -> Iterator[str]:
     for route in config.routes.values():
-        if not isinstance(route, CondorRoute):
-            continue
-        directory = home.of_route(route.name)
+        gateway = gateway_of(route, home.of_route(route.name))
         try:
-            Gateway(route, directory, directory / NAME).check()
+            if gateway is not None:
+                gateway.check()
         except GridError as error:
             yield str(error)

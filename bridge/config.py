@@ -133,7 +133,42 @@ class BatchRoute(Route):
     """The system users who may hand jobs in beside the bridge's own: those whom jobs run as."""
 
 
-KINDS: Mapping[str, type[Route]] = {"condor": CondorRoute, "batch": BatchRoute}
+@dataclass(frozen=True)
+class GridRoute(Route):
+    """Works of one grid run on another: by a worker of ours there, as any other."""
+
+    worker: Path | None = None
+    """The identity file of that worker."""
+    slots: int = 100
+    """Cores of works that are away at a time."""
+    memory_mib: int = 4096
+    """Memory that a work may ask for, a core."""
+    disk_mib: int = 10_240
+    """Disk that all of them may take here on their way."""
+
+    comes_from_a_grid: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.worker is None:
+            raise ValueError("needs a worker: the identity file of one of the grid it comes from")
+        if self.slots < 1 or self.memory_mib < 1 or self.disk_mib < 1:
+            raise ValueError("slots, memory_mib and disk_mib must be at least 1")
+
+
+@dataclass(frozen=True)
+class JobsRoute(GridRoute):
+    """Works of a grid run at a site as plain jobs: where no pilot may run."""
+
+    leads_to_a_grid: ClassVar[bool] = False
+
+
+KINDS: Mapping[str, type[Route]] = {
+    "condor": CondorRoute,
+    "batch": BatchRoute,
+    "grid": GridRoute,
+    "jobs": JobsRoute,
+}
 
 
 @dataclass(frozen=True)

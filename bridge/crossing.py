@@ -93,6 +93,7 @@ class Crossing:
         reached(step)
 
     def _cross(self) -> str:
+        self.handed.check()
         taken, result = self._taken(), None
         while result is None:
             self.taken = taken
@@ -152,6 +153,8 @@ class Crossing:
             self.handed.end(code=brought.code)
         logger.info("Brought %s back: it ended with %d", self.job.job, brought.code)
         self._reach("told")
+        if self.taken is not None:
+            self.destination.delivered(self.taken)
         return "brought_back"
 
     def _cancel(self) -> str:

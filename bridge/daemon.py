@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from bridge.breaker import Breaker
-from bridge.config import BatchRoute, BridgeConfig, CondorRoute, Route
+from bridge.config import BatchRoute, BridgeConfig, CondorRoute, GridRoute, JobsRoute, Route
 from bridge.home import Home
 from bridge.inroute import InRoute
 from condor.errors import CondorError
@@ -26,7 +26,7 @@ from desktopgrid.model.version import VERSION
 
 logger = logging.getLogger(__name__)
 
-ROUND = 10.0
+ROUND = 2.0
 """Seconds between two looks at a route that does well."""
 SAID_EVERY = 5.0
 LEAVE = signal.SIGUSR1
@@ -52,6 +52,8 @@ class Served(Protocol):
 OPENERS: Mapping[type[Route], Callable[[Any, BridgeConfig, Home], Served]] = {
     CondorRoute: InRoute,
     BatchRoute: InRoute,
+    GridRoute: InRoute,
+    JobsRoute: InRoute,
 }
 
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bridge.destination import Brought, Fetch, Follower, Taken
 from bridge.faults import reached
 from bridge.inbound import Inbound
+from bridge.keeping import ON_THE_WAY, Keeper
+from bridge.members import Members, group_name, group_of, plain
 from desktopgrid.client.descriptions import LAUNCHER
 from desktopgrid.client.files import measure, pack, platform_of
 from desktopgrid.client.grid import Grid
-from desktopgrid.client.profile import load
 from desktopgrid.client.programs import application_of
 from desktopgrid.model.errors import (
-    AccessDenied,
     BadRequest,
     GridError,
     Unavailable,
@@ -33,65 +34,15 @@ logger = logging.getLogger(__name__)
 
 RUNS_ASKED = 8
 """Runs of a job that one question is about."""
-PATIENCE = 30.0
-ON_THE_WAY = "inbound"
-"""The type of a data that a work of a job's needs; the work's name follows."""
-OPEN = tuple(status.value for status in WorkStatus if status not in FINAL_WORKS)
-
-
-class Members:
-    """The sessions with a grid, one for each user who has an identity here."""
-
-    def __init__(self, identity: Path | None, identities: Path | None) -> None:
-        self._identity, self._identities = identity, identities
-        self._lock = threading.Lock()
-        self._grids: dict[Path, Grid] = {}
-
-    def identity_of(self, user: str) -> Path:
-        """The file by which jobs of ``user`` are submitted; raises AccessDenied."""
-        if self._identities is not None:
-            for name in (user, user.partition("@")[0]):
-                path = self._identities / f"{_plain(name)}.json"
-                if path.is_file():
-                    return path
-        if self._identity is None:
-            raise AccessDenied(
-                f"{user} has no identity of the grid: {self._identities} has no {user}.json"
-            )
-        return self._identity
-
-    def all(self) -> list[Path]:
-        """The identity files that there are."""
-        own = [self._identity] if self._identity is not None else []
-        return own + sorted(self._identities.glob("*.json") if self._identities else ())
-
-    def grid(self, path: Path) -> Grid:
-        """An open session of the identity in ``path``; raises Unavailable, NotAuthenticated."""
-        with self._lock:
-            known = self._grids.get(path)
-            if known is not None:
-                try:
-                    known.session.check()
-                    return known
-                except GridError:
-                    del self._grids[path]
-                    known.close()
-            opened = self._grids[path] = Grid.open(load(path), PATIENCE)
-            return opened
-
-    def close(self) -> None:
-        """End the sessions."""
-        with self._lock:
-            for grid in self._grids.values():
-                grid.close()
-            self._grids.clear()
+KEEPS_EVERY = timedelta(seconds=10)
 
 
 class DesktopGrid:
     """The grid ``name`` as a destination."""
 
-    def __init__(self, name: str, members: Members, retries: int = 3) -> None:
-        self.name, self._members, self._retries = name, members, retries
+    def __init__(self, name: str, members: Members, keeper: Keeper) -> None:
+        self.name, self._members, self._keeper = name, members, keeper
+        self._keeps_again_at, self._open = datetime.min.replace(tzinfo=UTC), 0
         self._lock = threading.Lock()
         self._applications: dict[tuple[Path, str, str], UID] = {}
         self._groups: dict[tuple[Path, str], UID] = {}
@@ -157,7 +108,6 @@ class DesktopGrid:
             stdin=stdin,
             env=env,
             group=self._group(job.user, origin.places[-1]),
-            retries=self._retries,
             origin=str(origin),
         )
         try:
@@ -196,7 +146,7 @@ class DesktopGrid:
         usage = whole.usage
         attributes = {
             "ChirpGlidebridgeWork": f'"{taken.name}"',
-            "ChirpGlidebridgeHost": f'"{_plain(whole.host or "")}"',
+            "ChirpGlidebridgeHost": f'"{plain(whole.host or "")}"',
             "ChirpGlidebridgeWallTime": f"{usage.wall:.3f}",
             "ChirpGlidebridgeUserCpu": f"{usage.user:.3f}",
             "ChirpGlidebridgeSystemCpu": f"{usage.system:.3f}",
@@ -207,6 +157,16 @@ class DesktopGrid:
     def cancel(self, taken: Taken) -> None:
         """See Destination."""
         self._of(taken).cancel((taken.name,))
+
+    def delivered(self, taken: Taken) -> None:
+        """See Destination. Its work stays for a while: its pool may not have heard of its end."""
+
+    def look_after(self, place: str, attended: Collection[UID], now: datetime) -> int:
+        """See Destination."""
+        if now >= self._keeps_again_at:
+            self._open = self._keeper.run_once(place, attended, now)
+            self._keeps_again_at = now + KEEPS_EVERY
+        return self._open
 
     # What it needs for that
 
@@ -243,18 +203,6 @@ class DesktopGrid:
             return known
 
 
-def group_name(place: str) -> str:
-    """What the group of works that came from ``place`` is called."""
-    return f"from {place}"
-
-
-def group_of(grid: Grid, place: str) -> UID | None:
-    """Our group of works that came from ``place``, if there is one."""
-    login = grid.session.welcome.user
-    rows = grid.objects("groups", name=group_name(place), owner=login)
-    return min((str(row["uid"]) for row in rows), default=None)
-
-
 def _packed(job: Inbound, fetch: Fetch, directory: Path) -> Path:
     """A zip of what has to travel as it lies there."""
     top = directory / "sandbox"
@@ -277,7 +225,3 @@ def _platform(program: Path) -> Platform:
         return platform_of(program)
     except BadRequest:
         return ANY_PLATFORM
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"[^\w.@+-]", "_", text)

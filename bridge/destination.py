@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -78,3 +79,11 @@ class Destination(Protocol):
 
     def cancel(self, taken: Taken) -> None:
         """Take it back. Idempotent; of one that has ended its result stays."""
+
+    def delivered(self, taken: Taken) -> None:
+        """Its results are where they belong: what need not be kept may go."""
+
+    def look_after(self, place: str, attended: Collection[UID], now: datetime) -> int:
+        """See to jobs that came from ``place``, of which these are ``attended`` by their carriers;
+        how many are open. Asked every few seconds; raises what keeps it from asking.
+        """

@@ -202,7 +202,7 @@ class Gateway:
         self._keep_secret("tokens.d/own", own.encode())
         self.hold({})
         wrapper = self.directory / "carrier"
-        wrapper.write_text(carrier_text(self.counter))
+        wrapper.write_text(carrier_text(self.counter, "condor"))
         wrapper.chmod(0o755)
         configuration = self.directory / "condor_config"
         configuration.write_text(self.configuration(wrapper))
@@ -262,11 +262,11 @@ def start_expression(route: CondorRoute) -> str:
     return " && ".join((*NEVER, f"({wanted})"))
 
 
-def carrier_text(counter: Path) -> str:
-    """The program that stands in for jobs: one file, for an interpreter that need find nothing."""
+def carrier_text(counter: Path, kind: str) -> str:
+    """The program that stands in for jobs of a kind: one file, for a bare interpreter."""
     path = shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
     text = Path(carrier.__file__).read_text()
-    start = f"sys.argv[1:1] = [{str(counter)!r}, 'condor']\n    main()\n"
+    start = f"sys.argv[1:1] = [{str(counter)!r}, {kind!r}]\n    main()\n"
     return f"#!{path} -IS\n{text.replace('    main()' + chr(10), '    ' + start)}"
 
 

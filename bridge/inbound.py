@@ -15,7 +15,7 @@ from typing import Any
 
 from desktopgrid.model.errors import BadRequest
 from desktopgrid.model.objects import Description
-from desktopgrid.model.origins import Origin, job_named
+from desktopgrid.model.origins import Origin, job_named, places_of
 
 EVERYTHING = ("*",)
 IS_PROGRAM = 0o100
@@ -105,7 +105,7 @@ def inbound(facts: Mapping[str, Any]) -> Inbound:
     try:
         if facts["kind"] == "condor":
             return of_condor(facts)
-        return of_spec(facts)
+        return of_task(facts) if facts["kind"] == "task" else of_spec(facts)
     except (LookupError, TypeError, ValueError) as error:
         raise BadRequest(f"a job's facts are wrong: {type(error).__name__}: {error}") from None
 
@@ -173,6 +173,20 @@ def of_spec(facts: Mapping[str, Any]) -> Inbound:
         int(facts.get("completions", 0)),
         tuple(map(str, facts.get("passed", ()))),
         description,
+    )
+
+
+def of_task(facts: Mapping[str, Any]) -> Inbound:
+    """The task of another grid's worker: the work is its job, whichever task of it this is."""
+    passed = places_of(str(facts["origin"]))
+    return of_spec(
+        {
+            **facts,
+            "job": facts["work"],
+            "command": [facts["name"], *facts["arguments"]],
+            "label": f"{facts['user']} {facts['work']}",
+            "passed": passed,
+        }
     )
 
 

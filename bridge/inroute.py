@@ -11,19 +11,25 @@ import threading
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from bridge.config import BatchRoute, BridgeConfig, CondorRoute, Route
+from bridge.config import BatchRoute, BridgeConfig, CondorRoute, GridRoute, Route
 from bridge.counter import NAME, Counter
 from bridge.crossing import Crossing
-from bridge.desktop import DesktopGrid, Members
+from bridge.desktop import DesktopGrid
+from bridge.destination import Destination
 from bridge.gateway import Gateway, account_of
 from bridge.handed import CarrierFailed, Gone, HandedJob
 from bridge.home import Home
 from bridge.inbound import inbound
 from bridge.keeping import Keeper
+from bridge.members import Members
+from bridge.satellite import Satellite
+from bridge.site import SiteDestination
 from desktopgrid.model.errors import BadRequest, GridError, UnknownObject
 from desktopgrid.model.objects import UID
+from pilot.factory.sites import Sites
 
 logger = logging.getLogger(__name__)
 
@@ -47,22 +53,24 @@ class InRoute:
         self.route, self._home = route, home
         self.directory = home.of_route(route.name)
         self.directory.mkdir(parents=True, exist_ok=True)
-        grid = config.grids[route.to]
-        self._members = Members(grid.identity, grid.identities)
-        self._destination = DesktopGrid(route.to, self._members)
-        self._keeper = Keeper(
-            route.from_, self._members, config.bridge.keep, config.bridge.orphan_after
-        )
+        self._members: Members | None = None
+        self._destination: Destination
+        if route.leads_to_a_grid:
+            grid, bridge = config.grids[route.to], config.bridge
+            self._members = Members(grid.identity, grid.identities)
+            keeper = Keeper(self._members, bridge.keep, bridge.orphan_after)
+            self._destination = DesktopGrid(route.to, self._members, keeper)
+        else:
+            sites = Sites.read(config.bridge.sites)
+            sites.door(route.to)
+            self._destination = SiteDestination(route.to, sites)
         self._crossings: set[Crossing] = set()
         self._held: dict[str, str] = {}
         self._lock = threading.Lock()
         self._counts = Counts()
         self._trouble = ""
         self._open_works = 0
-        counter = self.directory / NAME
-        self._gateway = (
-            Gateway(route, self.directory, counter) if isinstance(route, CondorRoute) else None
-        )
+        self._gateway = gateway_of(route, self.directory)
         self._counter = Counter(self.directory, _accounts(route), self.serve)
 
     def __repr__(self) -> str:
@@ -81,7 +89,8 @@ class InRoute:
             logger.info(
                 "Started the gateway of route %s into %s", self.route.name, self.route.from_
             )
-        self._open_works = self._keeper.run_once(self._attended(), datetime.now(UTC))
+        now = datetime.now(UTC)
+        self._open_works = self._destination.look_after(self.route.from_, self._attended(), now)
         self._trouble = ""
 
     def close(self, *, keeps_jobs: bool) -> None:
@@ -91,7 +100,8 @@ class InRoute:
         self._counter.close()
         if self._gateway is not None and not keeps_jobs:
             self._gateway.stop(STOP_PATIENCE)
-        self._members.close()
+        if self._members is not None:
+            self._members.close()
 
     def facts(self) -> dict[str, Any]:
         """How it does, for those who ask."""
@@ -158,7 +168,7 @@ class InRoute:
             )
 
     def _hold(self, job: str, reason: str) -> bool:
-        if self._gateway is None:
+        if not isinstance(self._gateway, Gateway):
             return False
         with self._lock:
             self._held[job] = reason
@@ -166,12 +176,21 @@ class InRoute:
         return True
 
     def _release(self, job: str) -> None:
-        if self._gateway is not None and self._held.pop(job, None) is not None:
+        if isinstance(self._gateway, Gateway) and self._held.pop(job, None) is not None:
             self._gateway.hold(self._held)
 
     def _attended(self) -> Collection[UID]:
         with self._lock:
             return {each.taken.name for each in self._crossings if each.taken is not None}
+
+
+def gateway_of(route: Route, directory: Path) -> Gateway | Satellite | None:
+    """What of ours stands where jobs of ``route`` come from, if anything does."""
+    if isinstance(route, CondorRoute):
+        return Gateway(route, directory, directory / NAME)
+    if isinstance(route, GridRoute):
+        return Satellite(route, directory, directory / NAME)
+    return None
 
 
 def _refuse(handed: HandedJob, error: BadRequest) -> None:

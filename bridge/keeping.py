@@ -9,37 +9,38 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
-from bridge.desktop import ON_THE_WAY, OPEN, Members, group_of
+from bridge.members import Members, group_of
 from desktopgrid.client.grid import Grid
-from desktopgrid.model.lifecycle import FINAL_WORKS
+from desktopgrid.model.lifecycle import FINAL_WORKS, WorkStatus
 from desktopgrid.model.objects import UID
 
 logger = logging.getLogger(__name__)
 
+ON_THE_WAY = "inbound"
+"""The type of a data that a work of a job's needs; the work's name follows."""
+OPEN = tuple(status.value for status in WorkStatus if status not in FINAL_WORKS)
 FINAL = tuple(status.value for status in FINAL_WORKS)
 
 
 class Keeper:
-    """Keeps the works of one place at one grid; ``run_once`` is its duty."""
+    """Keeps the works that came to one grid; ``run_once`` is its duty."""
 
-    def __init__(
-        self, place: str, members: Members, keep: timedelta, orphan_after: timedelta
-    ) -> None:
-        self.place, self._members = place, members
+    def __init__(self, members: Members, keep: timedelta, orphan_after: timedelta) -> None:
+        self._members = members
         self._keep, self._orphan_after = keep, orphan_after
         self._alone_since: dict[UID, datetime] = {}
 
     def __repr__(self) -> str:
-        return f"<Keeper of works from {self.place}, {len(self._alone_since)} without a job>"
+        return f"<Keeper of works, {len(self._alone_since)} without a job>"
 
-    def run_once(self, attended: Collection[UID], now: datetime) -> int:
-        """Look after the works of all members; ``attended`` are those whose jobs are at the
-        counter. How many are open. Raises what keeps it from asking.
+    def run_once(self, place: str, attended: Collection[UID], now: datetime) -> int:
+        """Look after all members' works from ``place``; ``attended`` are those whose jobs are at
+        the counter. How many are open. Raises what keeps it from asking.
         """
         seen: set[UID] = set()
         for path in self._members.all():
             grid = self._members.grid(path)
-            group = group_of(grid, self.place)
+            group = group_of(grid, place)
             if group is not None:
                 seen |= self._look_after(grid, group, attended, now)
         self._alone_since = {uid: at for uid, at in self._alone_since.items() if uid in seen}
@@ -62,9 +63,7 @@ class Keeper:
                 orphans.append(uid)
         if orphans:
             grid.cancel(orphans)
-            logger.warning(
-                "Took %d works from %s back: nobody asked for them", len(orphans), self.place
-            )
+            logger.warning("Took back works without a job: %s", ", ".join(orphans))
         self._remove_old(grid, group, login, now)
         return found - set(orphans)
 
@@ -82,7 +81,7 @@ class Keeper:
                 grid.remove(sent)
             grid.remove([uid])
         if old:
-            logger.info("Removed %d works from %s that were delivered", len(old), self.place)
+            logger.info("Removed %d works that were delivered", len(old))
 
     def _is_old(self, row: dict[str, Any], now: datetime) -> bool:
         return datetime.fromisoformat(str(row["ended_at"])) + self._keep <= now

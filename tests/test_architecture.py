@@ -67,6 +67,7 @@ ARROWS: dict[str, set[str]] = {
     },
     "bridge": {
         "pilot.factory",
+        "pilot.ce.base",
         "desktopgrid.client",
         "desktopgrid.credentials",
         "condor",

@@ -95,6 +95,8 @@ class Host:
     policy: Policy = field(default_factory=Policy)
     cache_limit: int = 4 << 30
     fetchers: Fetchers = field(default_factory=Fetchers)
+    launcher: tuple[str, ...] = ()
+    """What starts the programs of tasks, if not this worker itself."""
 
 
 class Agent:
@@ -114,6 +116,7 @@ class Agent:
         self.worker = Worker(host.capacity, host.policy, clock())
         self.leftovers = Leftovers(orphans)
         self.fetchers = host.fetchers
+        self.launcher = host.launcher
         self.cache = Cache(directory.cache, host.cache_limit, _no_fetch)
         self.exit_code = UNREACHED
         self.transfers: Transfers

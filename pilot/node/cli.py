@@ -389,6 +389,7 @@ def _host(settings: Settings) -> Host:
         ),
         cache_limit=worker.cache_mib << 20,
         fetchers=Fetchers(settings.config.fetchers, worker.fetch_private),
+        launcher=config.words_of(worker.launcher),
     )
 
 

@@ -27,6 +27,14 @@ class LogLevel(Enum):
     ERROR = "error"
 
 
+def words_of(command: str) -> tuple[str, ...]:
+    """The words of a command; raises ValueError."""
+    try:
+        return tuple(shlex.split(command))
+    except ValueError as error:
+        raise ValueError(f"launcher is no command: {error}") from None
+
+
 @dataclass(frozen=True)
 class WorkerConfig:
     """The section ``[worker]``. 0 or nothing: as much as there is, or no such limit."""
@@ -45,8 +53,10 @@ class WorkerConfig:
     log_level: LogLevel = LogLevel.INFO
     fetch_private: bool = False
     datagrams: bool = False
+    launcher: str = ""
 
     def __post_init__(self) -> None:
+        words_of(self.launcher)
         for name in ("slots", "memory_mib", "disk_mib", "cache_mib", "max_tasks"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")

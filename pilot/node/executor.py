@@ -29,6 +29,7 @@ TASK_VARIABLE = "GLIDEBRIDGE_TASK"
 WORK_VARIABLE = "GLIDEBRIDGE_WORK"
 HOST_VARIABLE = "GLIDEBRIDGE_HOST"
 """By these a process shows whose it is, whatever it did to its parent, group and session."""
+LAUNCH_VARIABLE = "GLIDEBRIDGE_LAUNCH"
 
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 # What a program may ask for at once, as a multiple of its limit: a stop for one that grows faster
@@ -49,6 +50,8 @@ class Program(NamedTuple):
     variables: tuple[tuple[str, str], ...] = ()
     memory_mib: int = 0
     disk_mib: int = 0
+    launch: str = ""
+    """What its launcher is told, if something else starts it."""
 
 
 class Exit(NamedTuple):
@@ -200,6 +203,8 @@ class Execution:
         environment[HOST_VARIABLE] = self._basis[HOST_VARIABLE]
         environment[TASK_VARIABLE] = program.task
         environment[WORK_VARIABLE] = program.work
+        if program.launch:
+            environment[LAUNCH_VARIABLE] = program.launch
         return environment
 
     def _limit(self, pid: int) -> None:

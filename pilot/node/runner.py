@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 import time
 from functools import partial
 from pathlib import Path
@@ -82,6 +83,7 @@ class Owner(Protocol):
     leftovers: Leftovers
     transfers: Transfers
     fetchers: Fetchers
+    launcher: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -194,7 +196,46 @@ class Runner:
             memory_mib=assign.memory_mib,
             disk_mib=assign.disk_mib,
         )
+        if self.owner.launcher:
+            program = self._launched(assign, program)
         self.execution = Execution(program, sandbox, self._environment)
+
+    def _launched(self, assign: m.Assign, program: Program) -> Program:
+        """``program`` as a launcher starts it, which is told the limits and has none itself."""
+        launcher = self.owner.launcher
+        facts = {
+            "task": assign.task,
+            "work": assign.work,
+            "user": assign.for_user,
+            "origin": assign.origin,
+            "program": str(program.executable),
+            "arguments": list(assign.arguments),
+            "name": program.arguments[0],
+            "has_stdin": assign.stdin is not None,
+            "variables": [list(pair) for pair in assign.variables],
+            "outputs": list(assign.outputs),
+            "cores": assign.cores,
+            "memory_mib": assign.memory_mib,
+            "disk_mib": assign.disk_mib,
+            "wall_time": assign.wall_time,
+            "failure": str(self.sandbox.area / "failure"),
+        }
+        launch = self.sandbox.area / "launch"
+        launch.write_text(json.dumps(facts))
+        (self.sandbox.area / "failure").unlink(missing_ok=True)
+        return program._replace(
+            executable=Path(shutil.which(launcher[0]) or launcher[0]),
+            arguments=(*launcher, str(program.executable), *assign.arguments),
+            memory_mib=0,
+            disk_mib=0,
+            launch=str(launch),
+        )
+
+    def _check_launched(self) -> None:
+        """Raise CouldNotRun if the launcher left a sentence that says so."""
+        failure = self.sandbox.area / "failure"
+        if failure.exists():
+            raise CouldNotRun(failure.read_text()[:1000])
 
     def _run(self, assign: m.Assign) -> Ending:
         execution, task, owner = self.execution, assign.task, self.owner
@@ -210,6 +251,8 @@ class Runner:
             ended = execution.wait()
         finally:
             owner.leftovers.ended(task)
+        if owner.launcher:
+            self._check_launched()
         stdout, stderr, long = execution.output()
         self._files = [NewFile(*one) for one in long]
         self._is_silent = not stdout and not stderr

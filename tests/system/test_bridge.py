@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from condor.personal import LoopbackPool
+from bridge import faults
+from condor.errors import CondorError
+from condor.personal import UNPRIVILEGED_ACCOUNT, LoopbackPool
 from desktopgrid.model.lifecycle import WorkStatus
 from tests.pools import a_pool
 from tests.system.bridges import BridgeUnderTest, a_place, condor_route, grid_section
@@ -238,3 +243,115 @@ def test_what_asks_to_be_tried_again_is_run_again_and_not_answered_from_memory(
     stage.becomes(job, ENDED)
     assert count.read_text().count("ran") == 3
     assert stage.ad(job, "ExitCode", "NumJobCompletions") == ["0", "3"]
+
+
+@pytest.mark.feature("XW-PIL-9")
+def test_a_workflow_of_dagman_runs_on_the_grid(stage: Stage) -> None:
+    """Two works at once, and one that needs what both left."""
+    directory = stage.directory("dag")
+    (directory / "part.sh").write_text('#!/bin/sh\necho "$1" > "$1.txt"\n')
+    (directory / "sum.sh").write_text("#!/bin/sh\ncat a.txt b.txt > sum.txt\n")
+    common = "\n".join(
+        line
+        for line in JOB.format(arguments="$(part)", more="").splitlines()
+        if not line.startswith(("executable", "output", "error", "log", "queue"))
+    )
+    for name, more in (
+        ("part", "transfer_output_files = $(part).txt"),
+        ("sum", "transfer_input_files = a.txt, b.txt\ntransfer_output_files = sum.txt"),
+    ):
+        (directory / f"{name}.sh").chmod(0o755)
+        text = f"executable = {name}.sh\n{common}\n{more}\nlog = nodes.log\nqueue\n"
+        (directory / f"{name}.sub").write_text(text)
+    # It does not like its log to be in /tmp, where a test's files are.
+    (directory / "dagman.config").write_text("DAGMAN_USE_STRICT = 0\n")
+    parts = "".join(f'JOB {n.upper()} part.sub\nVARS {n.upper()} part="{n}"\n' for n in "ab")
+    flow = f'CONFIG dagman.config\n{parts}JOB S sum.sub\nVARS S part="s"\nPARENT A B CHILD S\n'
+    (directory / "flow.dag").write_text(flow)
+    # DAGMan submits as the account that it runs as: that of the pool's daemons.
+    account = pwd.getpwnam(UNPRIVILEGED_ACCOUNT) if os.geteuid() == 0 else None
+    environment = stage.pool.environment()
+    done = subprocess.run(
+        ["condor_submit_dag", "flow.dag"],
+        cwd=directory,
+        env={name: environment[name] for name in ("CONDOR_CONFIG", "PATH")},
+        user=account.pw_uid if account else None,
+        group=account.pw_gid if account else None,
+        extra_groups=[] if account else None,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = directory / "flow.dag.dagman.out"
+
+    def is_over() -> bool:
+        return said.exists() and "EXITING WITH STATUS" in said.read_text(errors="replace")
+
+    until(is_over, "the workflow ends", 180.0)
+    assert "EXITING WITH STATUS 0" in said.read_text(errors="replace"), said.read_text()[-3000:]
+    assert (directory / "sum.txt").read_text() == "a\nb\n"
+    mine = [row for row in stage.grid.objects("works") if UNPRIVILEGED_ACCOUNT in row["label"]]
+    assert len(mine) == 3
+
+
+def test_jobs_of_two_users_are_the_works_of_two_users(stage: Stage) -> None:
+    user = stage.grid.send_user("bob", level="advanced")
+    identity = stage.grid.new_identity("client", "bob", label="bridge")
+    identity.write(stage.identities / "bob.json")
+    bobs = stage.submit("bobs", "#!/bin/sh\necho bob\n", user="bob")
+    alices = stage.submit("alices", "#!/bin/sh\necho alice\n")
+    for job in (bobs, alices):
+        stage.becomes(job, ENDED)
+    assert [row["owner"] for row in stage.works(bobs)] == ["bob"]
+    assert [row["owner"] for row in stage.works(alices)] == ["admin"]
+    assert (stage.directory("bobs") / "out.txt").read_text() == "bob\n"
+    assert user
+
+
+def test_a_schedd_that_is_restarted_finds_its_jobs_where_they_were(stage: Stage) -> None:
+    arguments, count, gate = stage.counted("restarted")
+    job = stage.submit("restarted", COUNTED, arguments)
+    until(count.exists, "it runs")
+    stage.pool.tool("condor_restart", "-fast", "-daemon", "schedd")
+    gate.touch()
+
+    def is_over() -> bool:
+        try:
+            return stage.ad(job, "JobStatus")[:1] == [ENDED]
+        except CondorError:
+            return False  # it is away
+
+    until(is_over, "the job ends", 180.0)
+    assert count.read_text().count("ran") == 1
+    assert (stage.directory("restarted") / "out.txt").read_text() == "stdout\n"
+
+
+@pytest.mark.feature("XW-PIL-9")
+@pytest.mark.parametrize("step", ["staged", "half delivered", "cancelled here"])
+def test_a_bridge_that_is_killed_is_not_noticed_by_the_pool(stage: Stage, step: str) -> None:
+    mark = stage.place / f"died-{step}".replace(" ", "-")
+    stage.bridge.variables = {faults.VARIABLE: f"{step} {mark}"}
+    stage.bridge.run("restart")
+    stage.bridge.variables = {}
+    name = f"killed-{step}".replace(" ", "-")
+    arguments, count, gate = stage.counted(name)
+    job = stage.submit(name, COUNTED, arguments)
+    if step != "staged":
+        until(count.exists, "it runs")
+    if step == "cancelled here":
+        stage.act("hold", job)
+    else:
+        gate.touch()
+    until(mark.exists, f"the bridge dies: {stage.bridge.log[-2000:]}")
+    until(lambda: stage.bridge.status()["state"] == "stopped", "it is gone")
+    stage.bridge.run("start")
+    stage.becomes(job, HELD if step == "cancelled here" else ENDED)
+    assert count.read_text().count("ran") == 1
+    assert len(stage.works(job)) == 1
+    if step == "cancelled here":
+        stage.work(job, WorkStatus.ABORTED)
+    else:
+        assert (stage.directory(name) / "out.txt").read_text() == "stdout\n"
+        assert stage.ad(job, "NumJobStarts") == ["1"]

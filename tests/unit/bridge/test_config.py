@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.config import BatchRoute, BridgeConfig, CondorRoute, read
+from bridge.config import BatchRoute, BridgeConfig, CondorRoute, GridRoute, JobsRoute, read
 from bridge.gateway import NEVER, start_expression
 from desktopgrid.model.errors import BadRequest, ConfigurationError
 
@@ -44,7 +44,10 @@ def test_a_route_is_read_and_paths_begin_at_the_file(tmp_path: Path) -> None:
         ("[grid]\nidentity = x\n", r"\[grid\] is written \[grid NAME\]"),
         ("[grid a b]\nidentity = x\n", "a name of other than"),
         ("[grid a]\n", r"\[grid a\] needs an identity, or identities"),
-        (GRID + "[route r]\nfrom = pool\n", "lacks the key 'kind'; it is one of condor, batch"),
+        (
+            GRID + "[route r]\nfrom = pool\n",
+            "lacks the key 'kind'; it is one of condor, batch, grid, jobs",
+        ),
         (GRID + "[route r]\nkind = teleport\n", "bridge.conf:4: .*not 'teleport'"),
         (GRID + "[route r]\nkind = condor\nto = desktop\n", "lacks the key 'from'"),
         (GRID + ROUTE.replace("pool = collector\n", ""), "needs a pool"),
@@ -85,7 +88,9 @@ def test_the_sample_holds_every_key_at_its_default(tmp_path: Path) -> None:
     assert isinstance(plain.routes["condor"], CondorRoute)
     whole = config(tmp_path, re.sub(r"^# ([a-z_]+ =|\[)", r"\1", text, flags=re.M))
     assert isinstance(whole.routes["router"], BatchRoute)
-    for name in ("condor", "router"):
+    assert isinstance(whole.routes["federation"], GridRoute)
+    assert isinstance(whole.routes["plain"], JobsRoute)
+    for name in ("condor", "router", "federation", "plain"):
         kind = type(whole.routes[name])
         section = re.split(r"^# \[|^\[", text, flags=re.M)
         (own,) = [each for each in section if each.startswith(f"route {name}]")]
