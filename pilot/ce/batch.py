@@ -235,6 +235,7 @@ class BatchCE:
             " || exit 1\n"
             f"find . -maxdepth 2 \\( -name .exit -o -name .ended \\) -mtime +{days}"
             ' | while read -r mark; do rm -rf -- "${mark%/*}"; done\n'
+            "find . -maxdepth 1 -mindepth 1 -type d -empty -mtime +1 -exec rmdir {} +\n"
             "now=$(date +%s)\n"
             "find . -maxdepth 2 -type f -name .until -size -3 | while read -r mark; do\n"
             '    read -r until < "$mark" && [ "$until" -lt "$now" ] && rm -rf -- "${mark%/*}"\n'
@@ -260,6 +261,9 @@ class BatchCE:
         for job in jobs:
             own = f"{self._directory}/{job.stamp}"
             directories.append(own)
+            # First of all, so that no secret can come to stay where the connection breaks.
+            until = now + int((job.queue_limit + job.wall_time + FORGOTTEN_STAY).total_seconds())
+            files.append(Upload(f"{own}/.until", f"{until}\n".encode()))
             if job.program not in sent:
                 files.append(Upload(f"{own}/{job.program.name}", job.program, 0o700))
                 sent.add(job.program)
@@ -271,8 +275,6 @@ class BatchCE:
                 self.system.redirects,
             )
             files.append(Upload(f"{own}/.job.sh", script.encode(), 0o700))
-            until = now + int((job.queue_limit + job.wall_time + FORGOTTEN_STAY).total_seconds())
-            files.append(Upload(f"{own}/.until", f"{until}\n".encode()))
             outputs = "".join(f"{name}\n" for name in job.outputs)
             files.append(Upload(f"{own}/.outputs", outputs.encode()))
         return directories, files

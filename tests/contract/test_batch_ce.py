@@ -25,9 +25,10 @@ from pilot.ce.batch import BatchCE
 from pilot.ce.batch_system import BatchSystem
 from pilot.ce.finding import Finding, Verdict
 from pilot.ce.pbs import Pbs
-from pilot.ce.shell import Answer, LocalShell, Upload
+from pilot.ce.shell import Answer, LocalShell, ShellUnavailable, Upload
 from pilot.ce.slurm import Slurm
 from tests.batch_system import change, install, set_fault
+from tests.contract.test_shell import Remote
 
 KINDS: dict[str, BatchSystem] = {"slurm": Slurm(), "pbs": Pbs()}
 WORDS = {
@@ -163,6 +164,22 @@ def test_a_submission_that_broke_off_is_found_again_by_name(site: Site) -> None:
     site.eventually(found["p1"], PilotStatus.RUNNING)
     site.ce.remove(list(found.values()))
     site.eventually(found["p1"], PilotStatus.DELETED)
+
+
+def test_what_a_submission_left_that_broke_off_at_once_does_not_stay_for_ever(slurm: Site) -> None:
+    class Broken(LocalShell):
+        def put(self, directories: Sequence[str], files: Sequence[Upload]) -> None:
+            super().put(directories, files[:2])
+            raise ShellUnavailable("the line is cut")
+
+    shell = Broken(slurm.home)
+    ce = BatchCE(Slurm(), shell, "jobs", bin_directory=str(slurm.directory / "bin"))
+    with pytest.raises(ComputingElementUnavailable, match="the line is cut"):
+        ce.submit([slurm.job("p1", queue_limit=timedelta(days=-5))])
+    assert slurm.own("p1").exists()
+    assert slurm.ce.find(["p1"]) == {}
+    slurm.run("p2")
+    assert not slurm.own("p1").exists()
 
 
 def test_who_submits_and_is_told_no_number_knows_nothing(site: Site) -> None:
@@ -348,6 +365,8 @@ def test_what_was_lost_without_an_end_does_not_stay_for_ever(site: Site) -> None
     (site.own("p1") / ".until").write_text("1000\n")
     (site.own("p2") / ".exit").write_text("0\n")
     os.utime(site.own("p2") / ".exit", (0, 0))
+    site.own("empty").mkdir()
+    os.utime(site.own("empty"), (0, 0))
     site.run("p4")
     assert {path.name for path in (site.home / "jobs").iterdir()} == {"p3", "p4"}
 
@@ -450,6 +469,25 @@ def test_thousands_are_asked_for_at_once(system: BatchSystem, questions: int) ->
     shell.scripts.clear()
     ce.remove(names)
     assert len(shell.scripts) == questions + 1 + 1 + 10
+
+
+def test_a_site_whose_disk_is_full_refuses_and_keeps_nothing(slurm: Site, tmp_path: Path) -> None:
+    (tmp_path / "ssh").mkdir()
+    remote = Remote(tmp_path / "ssh")
+    bin_directory = str(slurm.directory / "bin")
+    ce = BatchCE(Slurm(), remote.shell(), "jobs", bin_directory=bin_directory)
+    remote.server.has_room = False
+    with pytest.raises(SubmissionRefused, match="cannot be made there"):
+        ce.submit([slurm.job("p1"), slurm.job("p2")])
+    assert list((remote.home / "jobs").iterdir()) == []
+    assert ce.find(["p1", "p2"]) == {}
+    remote.server.has_room = True
+    references = ce.submit([slurm.job("p1", "end", "0"), slurm.job("p2", "end", "0")])
+    assert len(ce.statuses(references)) == 2
+    slurm.ce = ce
+    for reference in references:
+        slurm.eventually(reference, PilotStatus.DONE)
+    remote.server.close()
 
 
 # Jobs that write over what is known of them
