@@ -6,6 +6,7 @@ site could not be asked; 2: the command line is wrong.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import threading
@@ -234,24 +235,59 @@ def why(shell: PilotShell, name: str) -> None:
     show_default=True,
     help="How often it looks.",
 )
+@click.option(
+    "--bridge",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Be a bridge as well: keep in DIR, which is yours alone, what users delegate to you, and"
+    " send pilots by it where a site takes them so. Your identity must be a bridge's.",
+)
 @pass_shell
-def factory(shell: PilotShell, once: bool, dry_run: bool, period: int) -> None:
+def factory(
+    shell: PilotShell, once: bool, dry_run: bool, period: int, directory: Path | None
+) -> None:
     """Send pilots as works come and go, until a signal ends it; its pilots stay.
 
     Each round asks the sites how the pilots do, the server what waits, and sends pilots or takes
     waiting ones back, within the caps of each site. It may be killed at any time: the next one
     finds all that was sent. `pilot why SITE` says what it decided.
     """
-    made = Factory(shell.grid, shell.sites)
+    with contextlib.ExitStack() as stack:
+        bridge = None
+        if directory is not None:
+            bridge = stack.enter_context(Trustee(shell.grid, directory))
+            shell.output.say(f"As a bridge it is known by {bridge.card.fingerprint}")
+        _run_factory(shell, bridge, once, dry_run, period)
+
+
+def _run_factory(
+    shell: PilotShell, bridge: Trustee | None, once: bool, dry_run: bool, period: int
+) -> None:
+    made = Factory(shell.grid, shell.sites, held=bridge.find if bridge is not None else None)
+    if not dry_run:
+        _keep(bridge)
     if once or dry_run:
         _show(shell, made.run_once(is_dry=dry_run))
         return
+
+    def after(done: Round) -> None:
+        _log(done)
+        _keep(bridge)
+
     with only_one(state_directory(), shell.record.user):
         ends = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: ends.set())
         shell.output.say(f"Looking every {period} s. Next: pilot why SITE, pilot status")
-        made.run(timedelta(seconds=period), ends, lambda done: _log(done))
+        made.run(timedelta(seconds=period), ends, after)
+
+
+def _keep(bridge: Trustee | None) -> None:
+    """Have keys on offer, and what users delegated."""
+    if bridge is not None:
+        bridge.publish()
+        bridge.collect()
 
 
 def _log(done: Round) -> None:

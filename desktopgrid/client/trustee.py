@@ -40,7 +40,13 @@ from desktopgrid.client.replies import field
 from desktopgrid.credentials.files import private_directory, sync_directory, write_private
 from desktopgrid.credentials.offers import Card, Keys
 from desktopgrid.credentials.subjects import certificates_in
-from desktopgrid.model.errors import BadRequest, GridError, RemoteProtocolError, Unavailable
+from desktopgrid.model.errors import (
+    BadRequest,
+    GridError,
+    RemoteProtocolError,
+    Unavailable,
+    UnknownObject,
+)
 from desktopgrid.model.lifecycle import USABLE_DELEGATIONS, DelegationStatus
 from desktopgrid.model.objects import UID, new_uid
 from desktopgrid.wire import messages as m
@@ -240,6 +246,13 @@ class Trustee:
             # Written by a process that was killed before it had written whose it is.
             if path.name.split(".")[0] not in kept:
                 path.unlink()
+        return found
+
+    def find(self, uid: UID) -> Held:
+        """What is held of this delegation; raises UnknownObject. Any thread."""
+        found = self._read(self._held / f"{_file_name(uid)}.json")
+        if found is None or self._clock() >= found.expires_at:
+            raise UnknownObject(f"nothing is held of delegation {uid}: it is over, or not here yet")
         return found
 
     def _read(self, path: Path) -> Held | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from desktopgrid.client.delegations import Delegations, KnownBridges
+from desktopgrid.client.grid import Grid
 from desktopgrid.client.trustee import Trustee
 from desktopgrid.credentials.proof import Proof, public_part
 from desktopgrid.model.errors import AccessDenied
@@ -17,7 +20,7 @@ from desktopgrid.model.sites import read_sites
 from desktopgrid.server import audit
 from pilot.factory.provision import submit_pilots
 from tests.grid_box import GridBox
-from tests.system.processes import ServerUnderTest, a_grid, until
+from tests.system.processes import ServerUnderTest, a_grid, environment, until
 
 pytestmark = [pytest.mark.feature("XW-PIL-3", "XW-PIL-4", "XW-SEC-7"), pytest.mark.timeout(400)]
 
@@ -47,9 +50,29 @@ def server(tmp_path: Path, grid_box: GridBox) -> Iterator[ServerUnderTest]:
     with a_grid(tmp_path, alive_period="5 s", **named) as server:
         site = SITE.format(url=grid_box.arc, certificates=grid_box.certificates)
         (server.place / "sites.d/arc.conf").write_text(site)
+        (server.place / "sites.d/local.conf").unlink()
         server.stop()
         server.start()
         yield server
+
+
+def a_round_of_the_factory(server: ServerUnderTest, egi: Grid) -> subprocess.CompletedProcess[str]:
+    """What the bridge's administrator has running, for a moment."""
+    identity = server.directory / "bridge.identity"
+    egi.session.identity.write(identity)
+    places = ("--identity", str(identity), "--sites", str(server.place / "sites.d"))
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "pilot.cli", *places),
+            *("factory", "--once", "--bridge", str(server.directory / "bridge")),
+        ],
+        cwd=server.directory,
+        env={**environment(), "XDG_STATE_HOME": str(server.directory / "state")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def test_her_work_runs_at_the_site_by_her_own_proxy(
@@ -83,8 +106,11 @@ def test_her_work_runs_at_the_site_by_her_own_proxy(
         held = {each.uid: each for each in bridge.collect()}
         with pytest.raises(AccessDenied, match="VO testvo only"):
             submit_pilots(egi, site, 1, held=held[plain.uid])
-        [stamp] = submit_pilots(egi, site, 1, held=held[given.uid])
         work = works[given.uid]
+        bridge.close()
+        done = a_round_of_the_factory(server, egi)
+        assert done.returncode == 0, done.stderr
+        assert f"known by {bridge.card.fingerprint}" in done.stderr
 
         def has_ended() -> bool:
             [row] = hers.objects("works", [work])
@@ -95,5 +121,7 @@ def test_her_work_runs_at_the_site_by_her_own_proxy(
         assert result.stdout.startswith(b"hello from ")
         [row] = hers.objects("works", [works[plain.uid]])
         assert row["status"] == "WAITING"
-    [task] = [r for r in audit.read(server.home.audit_log) if r.pilot == stamp]
+    [task] = [r for r in audit.read(server.home.audit_log) if r.verb == "task"]
     assert (task.user, task.subject, task.delegation) == ("alice", given.subject, given.uid)
+    [pilot] = admin.objects("pilots")
+    assert (pilot["uid"], pilot["delegation"]) == (task.pilot, given.uid)

@@ -229,7 +229,10 @@ def test_a_bridge_says_which_credential_is_of_no_use(
 ) -> None:
     given = mine.give_proxy(proof, mine.bridge())
     bridge.collect()
+    assert bridge.find(given.uid).user == USER
     bridge.refuse([given.uid, "unknown"], "no site takes it")
+    with pytest.raises(UnknownObject, match="nothing is held"):
+        bridge.find(given.uid)
     [row] = mine.own()
     assert (row["status"], row["reason"]) == ("Refused", "no site takes it")
     assert bridge.held() == []
