@@ -18,7 +18,8 @@ from bench.alone import alone
 from bench.foundation import copy_of_ours, foundation, measured_in, side_in
 from bench.grid import NotMeasured, Server, load_on
 from bench.lists import listed
-from bench.measure import median
+from bench.measure import median, percentile
+from bench.provisioning import SITES, rounds_of, simulated
 from bench.report import (
     Figure,
     at_least,
@@ -48,6 +49,8 @@ KILOBYTES_A_CONNECTION = 60
 OF_THE_FOUNDATION = 0.8
 ACCEPTED_SECONDS, ROWS_PER_SECOND = 10, 20_000
 REGISTRATIONS_PER_SECOND, REGISTRATION_MILLISECONDS = 2_000, 100
+USEFUL_PERCENT, TIMES_THE_ORACLE, IDLE_PERCENT = 99.0, 1.5, 3.0
+PLANNING_SECONDS = 1.0
 # A rate counts as kept when no more than this share of it was lost.
 KEPT = 0.95
 
@@ -66,6 +69,8 @@ class Scale:
     jobs: int
     rates: tuple[int, ...]
     listed: int
+    simulated_days: float
+    pilots: int
 
 
 FULL = Scale(
@@ -79,6 +84,8 @@ FULL = Scale(
     jobs=3_000,
     rates=(2_500, 5_000, 10_000),
     listed=100_000,
+    simulated_days=7,
+    pilots=20_000,
 )
 QUICK = Scale(
     rounds=1,
@@ -91,6 +98,8 @@ QUICK = Scale(
     jobs=300,
     rates=(1_000, 2_500),
     listed=10_000,
+    simulated_days=1,
+    pilots=2_000,
 )
 
 
@@ -341,6 +350,34 @@ def _costs_beside(then: Path, now: Path, scale: Scale) -> Iterable[Figure]:
             yield flat(of_both, here, there, 1 / OF_THE_FOUNDATION)
 
 
+def simulated_week(scale: Scale) -> Iterable[Figure]:
+    """Figure 9: a week of bursty demand and ten unreliable sites, simulated with the factory's own
+    code; how long works wait stands beside an oracle to which all slots belong all the time.
+    """
+    found = simulated(scale.simulated_days)
+    for sentence in found.sentences:
+        tell(f"9 {sentence}")
+    title = "9 % of the pilots that started which ran works"
+    yield at_least(title, 100 * found.useful_share, USEFUL_PERCENT, "%")
+    # Those that were taken back while they waited cost no slot.
+    yield without_goal("9 % of the pilots that were sent", 100 * found.useful_of_submitted)
+    mine, best = percentile(found.waits, 95), percentile(found.oracle_waits, 95)
+    yield flat("9 s that works waited, p95, beside the oracle's", mine, best, TIMES_THE_ORACLE)
+    title = "9 % of the core time in pilots that was idle"
+    yield at_most(title, 100 * found.idle_share, IDLE_PERCENT, "%")
+    yield at_most("9 times that a cap was broken", found.violations, 0, "times")
+
+
+def planning_cycle(scale: Scale) -> Iterable[Figure]:
+    """Figure 10: one round of a factory at very many pilots: asking sites and server, planning."""
+    found = rounds_of(scale.pilots, max(3, scale.rounds))
+    for number, (whole, planning) in enumerate(zip(found.whole, found.planning, strict=True), 1):
+        tell(f"10 round {number}: {whole:.2f} s, {planning:.2f} s without asking the sites")
+    title = f"10 s for a factory's round, {scale.pilots} pilots at {SITES} sites"
+    yield at_most(title, median(found.whole), PLANNING_SECONDS, "s")
+    yield without_goal("10 s of it without asking the sites", median(found.planning))
+
+
 FIGURES: dict[int, Callable[[Scale], Iterable[Figure]]] = {
     1: works_per_second,
     2: dispatches,
@@ -350,6 +387,8 @@ FIGURES: dict[int, Callable[[Scale], Iterable[Figure]]] = {
     6: registrations,
     7: lists,
     8: beside_the_foundation,
+    9: simulated_week,
+    10: planning_cycle,
 }
 
 

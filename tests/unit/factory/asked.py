@@ -9,7 +9,7 @@ from desktopgrid.client.session import GridSession
 from desktopgrid.link.identity import Identity
 from desktopgrid.model.errors import Unavailable
 from desktopgrid.model.objects import Site
-from desktopgrid.model.rights import UserLevel
+from desktopgrid.model.rights import EVERYTHING, UserLevel
 from desktopgrid.wire import messages as m
 from tests.builders import GridUnderTest, a_user
 
@@ -25,6 +25,8 @@ class AskedGrid:
         self.identity = Identity(("https://grid:1",), "client", "token", "secret", "the CA")
         self.fails_at: type[m.Request] | None = None
         """Set it, and no request of that kind is answered."""
+        self.scope = EVERYTHING
+        """What ada's token is good for."""
 
     @property
     def welcome(self) -> m.Welcome:
@@ -40,7 +42,7 @@ class AskedGrid:
         """What a session does."""
         if self.fails_at is not None and isinstance(request, self.fails_at):
             raise Unavailable("the server has not answered for 60 s")
-        answer: dict[str, Any] = self.server.ask(request, "ada")
+        answer: dict[str, Any] = self.server.ask(request, "ada", scope=self.scope)
         return answer
 
     def status(self, stamp: str) -> str:

@@ -7,12 +7,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from desktopgrid.client.trustee import Held
 from desktopgrid.model.errors import BadRequest
+from desktopgrid.model.lifecycle import DelegationStatus, PilotStatus
+from desktopgrid.model.objects import Delegation
+from desktopgrid.model.rights import EVERYTHING, Scope
 from desktopgrid.model.sites import FakeSite, SiteConfig
 from desktopgrid.wire import messages as m
 from pilot.ce.fake import FakeCE
@@ -20,7 +25,7 @@ from pilot.factory.daemon import Factory, Round, mark_of, only_one
 from pilot.factory.plan import Drain, Submit, Withdraw
 from pilot.factory.provision import submit_pilots
 from pilot.factory.reasons import Because
-from tests.builders import hours, seconds
+from tests.builders import an_application, hours, seconds
 from tests.unit.factory.asked import AskedGrid
 from tests.unit.factory.test_watch import FakeSites
 
@@ -68,13 +73,8 @@ class World:
 
 
 def alive(door: FakeCE) -> Sequence[Any]:
-    return [name for status in ("Waiting", "Running") for name in door.having(_status(status))]
-
-
-def _status(word: str) -> Any:
-    from desktopgrid.model.lifecycle import PilotStatus
-
-    return PilotStatus(word)
+    statuses = (PilotStatus.WAITING, PilotStatus.RUNNING)
+    return [name for status in statuses for name in door.having(status)]
 
 
 @pytest.fixture
@@ -239,7 +239,7 @@ def test_when_a_cap_was_lowered_running_pilots_drain(world: World) -> None:
         state = world.grid.server.arrives(f"host-{stamp}", "ada", cores=1)
         state.host = replace(state.host, pilot=stamp)
         world.grid.server.grid.pilots[stamp] = replace(
-            world.grid.server.grid.pilots[stamp], host=f"host-{stamp}", status=_status("Running")
+            world.grid.server.grid.pilots[stamp], host=f"host-{stamp}", status=PilotStatus.RUNNING
         )
     world.configurations["lal"] = replace(LAL, max_pilots=1)
     world.factory = world.build()
@@ -377,3 +377,57 @@ def test_there_is_one_factory_of_a_user_on_a_machine(tmp_path: Path) -> None:
             pass
     with only_one(tmp_path / "state", "ada"):
         pass
+
+
+# Users' credentials
+
+
+@pytest.mark.feature("XW-PIL-3")
+def test_pilots_for_works_that_carry_a_credential_are_sent_by_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server = world.grid.server
+    server.grid.sites["lal"] = replace(server.grid.sites["lal"], submits_as="either")
+    world.configurations["lal"] = replace(LAL, submits_as="either")
+    server.grid.put_application(an_application("mine", rights=0o700, owner="alice"))
+    server.grid.delegations["d1"] = Delegation(
+        "d1", "alice", "ada", "proxy", DelegationStatus.ACTIVE, server.now, server.now + hours(9)
+    )
+    works = server.submit(2, application="mine", delegation="d1")
+
+    world.grid.scope = EVERYTHING | Scope.BRIDGE
+    assert "a bridge's business" in " ".join(world.build().run_once().plan.because("lal"))
+    held = a_held(tmp_path, server.now + hours(9))
+    sites = FakeSites(world.configurations, world.doors)
+    clock = partial(getattr, server, "now")
+    factory = Factory(world.grid.client, sites, clock=clock, held={"d1": held}.__getitem__)
+    theirs = FakeCE()
+    shown: list[Any] = []
+
+    def build(site: SiteConfig, state: Path, credential: Any) -> FakeCE:
+        shown.append(credential.file)
+        return theirs
+
+    monkeypatch.setattr("pilot.factory.daemon.build_computing_element", build)
+    server.after(seconds(40))
+    factory.run_once()
+    assert set(shown) == {held.path}
+    assert len(theirs.jobs) == 2
+    assert {pilot.delegation for pilot in server.grid.pilots.values()} == {"d1"}
+    assert not world.doors["lal"].jobs, "nothing is asked for as somebody else"
+    theirs.unavailable_because = "the proxy ran out"
+    server.after(seconds(40))
+    done = factory.run_once()
+    assert Because.SITE_SILENT not in world.because(done), "that is no trouble of the site's"
+    theirs.unavailable_because = None
+    server.ask(m.Cancel(tuple(works)))
+    server.after(seconds(40))
+    factory.run_once()
+    assert not alive(theirs)
+    assert world.statuses() == {"Deleted": 2}
+
+
+def a_held(directory: Path, until: Any) -> Held:
+    """What a bridge holds of alice."""
+    subject = "/DC=org/CN=Alice"
+    return Held("d1", "proxy", directory / "proxy.pem", 1, "alice", subject, "", (), until)
