@@ -151,7 +151,8 @@ def of_spec(command: list[str]) -> Job:
         job.stdin = os.open(os.path.join(directory, spec["stdin"]), os.O_RDONLY)
     for stream, place in spec["streams"].items():
         target = os.path.join(directory, place)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        # Appending, since both streams may go to one file.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
         job.streams[stream] = os.open(target, flags, 0o644)
     return job
 
@@ -177,6 +178,7 @@ class Carrier:
     def __init__(self, job: Job, counter: str) -> None:
         self.job, self.counter = job, counter
         self._written = {"stdout": 0, "stderr": 0}
+        self._kept: dict[str, object] = {"carrier": os.getpid()}
         self._is_told, self._has_said = False, False
         self._wake, self._bell = socket.socketpair()
         self._bell.setblocking(False)
@@ -301,9 +303,10 @@ class Carrier:
 
     def _keep(self, message: dict[str, object]) -> None:
         if self.job.state:
+            self._kept.update(message)
             partial = f"{self.job.state}.{os.getpid()}"
             with open(partial, "w") as file:
-                json.dump({"carrier": os.getpid(), **message}, file)
+                json.dump(self._kept, file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, self.job.state)

@@ -130,7 +130,8 @@ class BatchRoute(Route):
     """Jobs that a batch system hands in by scripts of ours: HTCondor's grid universe, A-REX."""
 
     accounts: tuple[str, ...] = ()
-    """The system users who may hand jobs in beside the bridge's own: those whom jobs run as."""
+    """The system users who may hand jobs in beside the bridge's own, by name or number: those whom
+    jobs run as."""
 
 
 @dataclass(frozen=True)

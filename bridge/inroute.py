@@ -209,7 +209,7 @@ def _accounts(route: Route) -> list[int]:
     if isinstance(route, BatchRoute):
         for name in route.accounts:
             try:
-                found.append(pwd.getpwnam(name).pw_uid)
+                found.append(int(name) if name.isdigit() else pwd.getpwnam(name).pw_uid)
             except KeyError:
                 raise UnknownObject(
                     f"[route {route.name}] accounts: {name!r} is no user of this machine"

@@ -59,6 +59,12 @@ class GridBox:
     directory: Path
     arc: str
     """The URL of its ARC CE, which has Slurm behind it."""
+    desktop: str
+    """The URL of another one, which has the desktop grid behind it to which the route ``arex`` of
+    the bridge in ``shared``/bridge leads.
+    """
+    shared: Path
+    """A directory that accounts in the box see as /shared."""
     gram: Mapping[str, str]
     """The contacts of its GRAM gatekeeper: fork and slurm."""
     ssh: SshDoor
@@ -80,6 +86,8 @@ class GridBox:
         return cls(
             directory,
             arc=found["arc"],
+            desktop=found["desktop"],
+            shared=Path(found["shared"]),
             gram=found["gram"],
             ssh=SshDoor(
                 ssh["host"], ssh["port"], ssh["user"], Path(ssh["key"]), Path(ssh["known_hosts"])
@@ -98,7 +106,7 @@ class GridBox:
         )
 
     def start(self, service: str) -> None:
-        """Have ``service`` (munge, slurm, ssh, gram or arc) serve, and what it needs."""
+        """Have ``service`` (munge, slurm, ssh, gram, arc or desktop) serve, and what it needs."""
         self._order(f"start {service}")
 
     def stop(self, service: str) -> None:

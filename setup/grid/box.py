@@ -49,9 +49,10 @@ mount -t devpts -o newinstance,mode=620,ptmxmode=666 devpts dev/pts
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
 chmod 1777 dev/shm
-mkdir grid setup outside var/log/grid opt/glidebridge
+mkdir grid setup outside shared var/log/grid opt/glidebridge
 mount --bind "$2" grid
 mount --bind "$2/logs" var/log/grid
+mount --bind "$2/shared" shared
 mount --bind "$2/certificates" etc/grid-security/certificates
 mount --bind "$2/vomsdir" etc/grid-security/vomsdir
 mount --bind -o ro "$3" setup
@@ -98,6 +99,7 @@ def start(tree: Path, python: Path, checkout: Path, owner: tuple[int, int]) -> B
     with _directory() as (directory, lock):
         directory.mkdir(mode=0o700)
         (directory / "logs").mkdir(mode=0o755)
+        (directory / "shared").mkdir(mode=0o755)
         umask = os.umask(0o077)
         try:
             subprocess.run(

@@ -38,11 +38,17 @@ PORTS = ("arc", "desktop", "gatekeeper", "ssh", "slurmctld", "slurmd")
 ROLES = {"alice": "pilot", "bob": "NULL"}
 VO = "testvo"
 
+# Batch systems behind computing elements: a real one, and the desktop grid as one, which whoever
+# has the box makes reachable in its directory ``shared``.
 SLURM = """\
 lrms = slurm main
 slurm_wakeupperiod = 5
 slurm_use_sacct = no
 slurm_bin_path = /usr/bin"""
+
+
+DESKTOP = "lrms = desktopgrid"
+COUNTER = "/shared/bridge/routes/arex/counter"
 
 
 class Broken(Exception):
@@ -91,6 +97,7 @@ def services(ports: dict[str, int]) -> dict[str, Service]:
             needs=("slurm",),
         ),
         "arc": Service(arex("arc"), lambda: answers(ports["arc"]), needs=("slurm",)),
+        "desktop": Service(arex("desktop"), lambda: answers(ports["desktop"])),
     }
 
 
@@ -212,10 +219,13 @@ def configure(ports: dict[str, int]) -> None:
     write("cgroup.conf", "/etc/slurm/cgroup.conf")
     write("sshd_config", "/etc/ssh/sshd_config")
     write("grid-mapfile", "/etc/grid-security/grid-mapfile")
-    write("arc.conf", "/etc/arc.conf", name="arc", port=ports["arc"], lrms=SLURM)
-    control = Path("/var/spool/arc/arc/control")
-    control.mkdir(parents=True)
-    shutil.copy("/etc/dhparam.pem", control)
+    for name, lrms in (("arc", SLURM), ("desktop", DESKTOP)):
+        write("arc.conf", f"/etc/{name}.conf", name=name, port=ports[name], lrms=lrms)
+        control = Path(f"/var/spool/arc/{name}/control")
+        control.mkdir(parents=True)
+        shutil.copy("/etc/dhparam.pem", control)
+    backend = ("python3", "-B", "-m", "bridge.arex.backend")
+    run(["env", "PYTHONPATH=/opt/glidebridge", *backend, "install", "--counter", COUNTER])
     for name, called, mode in (("pem", "hostcert", 0o644), ("key", "hostkey", 0o600)):
         installed = Path(f"/etc/grid-security/{called}.pem")
         shutil.copy(GRID / f"host.{name}", installed)
@@ -272,6 +282,8 @@ def describe(directory: str, ports: dict[str, int], known: Sequence[str]) -> Non
         {
             "services": list(known),
             "arc": f"https://localhost:{ports['arc']}/arex",
+            "desktop": f"https://localhost:{ports['desktop']}/arex",
+            "shared": f"{directory}/shared",
             "gram": {name: f"{gram}/jobmanager-{name}:{HOST}" for name in ("fork", "slurm")},
             "ssh": {
                 "host": "127.0.0.1",

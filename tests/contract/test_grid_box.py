@@ -100,5 +100,5 @@ def test_what_it_tells_is_its_owners_alone(grid_box: GridBox) -> None:
 
 
 def test_an_order_that_it_does_not_know_is_refused(grid_box: GridBox) -> None:
-    with pytest.raises(RuntimeError, match="one of munge, slurm, ssh, gram, arc"):
+    with pytest.raises(RuntimeError, match="one of munge, slurm, ssh, gram, arc, desktop"):
         grid_box.start("cream")
