@@ -83,6 +83,11 @@ def kind_of_host(environment: Mapping[str, str], is_pilot: bool) -> str:
     """How a worker came to its host, by what the batch system left in its environment."""
     if not is_pilot:
         return HostKind.DESKTOP.value
+    # Behind these two there is another batch system: they come first.
+    if "GRID_GLOBAL_JOBID" in environment:
+        return HostKind.ARC.value
+    if "GLOBUS_GRAM_JOB_CONTACT" in environment:
+        return HostKind.GRAM.value
     if "_CONDOR_MACHINE_AD" in environment or "_CONDOR_SCRATCH_DIR" in environment:
         return HostKind.HTCONDOR.value
     if "SLURM_JOB_ID" in environment:

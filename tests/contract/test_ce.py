@@ -1,4 +1,4 @@
-"""What every computing element promises, asked of the fake, the local one and real HTCondor."""
+"""What every computing element promises, asked of fakes, this machine, ARC, GRAM and HTCondor."""
 
 import tempfile
 import time
@@ -22,6 +22,8 @@ from pilot.ce.arc import ArcCE
 from pilot.ce.arc_rest import Arex
 from pilot.ce.base import (
     ComputingElement,
+    Credential,
+    CredentialKind,
     JobDescription,
     JobState,
     NothingToRetrieve,
@@ -34,6 +36,7 @@ from pilot.ce.fake import FakeCE
 from pilot.ce.fake_arex import FakeArex
 from pilot.ce.fake_globus import FakeGlobus
 from pilot.ce.finding import Verdict
+from pilot.ce.globus import Globus
 from pilot.ce.gram import GramCE
 from pilot.ce.local import LocalCE
 from pilot.ce.pbs import Pbs
@@ -45,7 +48,7 @@ from tests.grid_box import GridBox
 from tests.grid_doors import a_door, a_door_to_globus
 from tests.grid_site import Grid
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 
 BUNDLE = """#!/bin/sh
 case "$1" in
@@ -210,7 +213,7 @@ def fake_globus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeGlobus
 
 COMMANDS = ["slurm, fake commands", "pbs, fake commands"]
 OVER_SSH = ["slurm over ssh", "pbs over ssh"]
-GRIDS = ["arc, fake", "gram, fake"]
+GRIDS = ["arc, fake", "gram, fake", "arc", "gram"]
 REAL = ["local", *COMMANDS, *OVER_SSH, *GRIDS, "condor", "condor, newest release"]
 """Doors behind which programs really run."""
 
@@ -242,12 +245,27 @@ def a_real_world(request: pytest.FixtureRequest, directory: Path, kind: str) -> 
     if kind in OVER_SSH:
         box = request.getfixturevalue("grid_box")
         return World(a_door_to_the_box(box, kind.partition(" ")[0]), wait_a_little, directory)
+    if kind in ("arc", "gram"):
+        box = request.getfixturevalue("grid_box")
+        return World(a_door_to_a_grid(box, kind, request), wait_a_little, directory)
     if kind in COMMANDS:
         return World(
             a_door_to_commands(directory, kind[: kind.index(",")]), wait_a_little, directory
         )
     fixture = "condor_pool" if kind == "condor" else "newest_condor_pool"
     return World(CondorCE(schedd_of(request.getfixturevalue(fixture))), wait_a_little, directory)
+
+
+def a_door_to_a_grid(box: GridBox, kind: str, request: pytest.FixtureRequest) -> ComputingElement:
+    """Alice's door to the real A-REX, or the real gatekeeper."""
+    box.start(kind)
+    proxy = box.users["alice"].proxy
+    if kind == "arc":
+        credential = Credential(CredentialKind.PROXY, proxy)
+        return ArcCE(Arex(box.arc, credential, box.certificates), "site arc")
+    commands = request.getfixturevalue("grid_clients").usr / "bin"
+    globus = Globus(box.gram["fork"], proxy, box.certificates, commands, "localhost")
+    return GramCE(globus, box.certificates, "site gram")
 
 
 def schedd_of(pool: LoopbackPool) -> Schedd:

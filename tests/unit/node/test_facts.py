@@ -95,6 +95,8 @@ def test_a_pilot_lives_no_longer_than_its_slot(
         ({"_CONDOR_MACHINE_AD": "/x"}, True, "htcondor"),
         ({"_CONDOR_SCRATCH_DIR": "/x"}, True, "htcondor"),
         ({"SLURM_JOB_ID": "7"}, True, "slurm"),
+        ({"SLURM_JOB_ID": "7", "GRID_GLOBAL_JOBID": "x"}, True, "arc"),
+        ({"SLURM_JOB_ID": "7", "GLOBUS_GRAM_JOB_CONTACT": "https://x:1/2/3/"}, True, "gram"),
         ({}, True, "local"),
     ],
 )
