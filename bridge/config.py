@@ -164,11 +164,20 @@ class JobsRoute(GridRoute):
     leads_to_a_grid: ClassVar[bool] = False
 
 
+@dataclass(frozen=True)
+class PilotsRoute(Route):
+    """Works that wait on a grid become pilots at a site: what that may have is said there."""
+
+    comes_from_a_grid: ClassVar[bool] = True
+    leads_to_a_grid: ClassVar[bool] = False
+
+
 KINDS: Mapping[str, type[Route]] = {
     "condor": CondorRoute,
     "batch": BatchRoute,
     "grid": GridRoute,
     "jobs": JobsRoute,
+    "pilots": PilotsRoute,
 }
 
 

@@ -17,9 +17,18 @@ from types import FrameType
 from typing import Any, Protocol
 
 from bridge.breaker import Breaker
-from bridge.config import BatchRoute, BridgeConfig, CondorRoute, GridRoute, JobsRoute, Route
+from bridge.config import (
+    BatchRoute,
+    BridgeConfig,
+    CondorRoute,
+    GridRoute,
+    JobsRoute,
+    PilotsRoute,
+    Route,
+)
 from bridge.home import Home
 from bridge.inroute import InRoute
+from bridge.outbound import OutRoute
 from condor.errors import CondorError
 from desktopgrid.model.errors import GridError
 from desktopgrid.model.version import VERSION
@@ -54,6 +63,7 @@ OPENERS: Mapping[type[Route], Callable[[Any, BridgeConfig, Home], Served]] = {
     BatchRoute: InRoute,
     GridRoute: InRoute,
     JobsRoute: InRoute,
+    PilotsRoute: OutRoute,
 }
 
 

@@ -46,7 +46,7 @@ def test_a_route_is_read_and_paths_begin_at_the_file(tmp_path: Path) -> None:
         ("[grid a]\n", r"\[grid a\] needs an identity, or identities"),
         (
             GRID + "[route r]\nfrom = pool\n",
-            "lacks the key 'kind'; it is one of condor, batch, grid, jobs",
+            "lacks the key 'kind'; it is one of condor, batch, grid, jobs, pilots",
         ),
         (GRID + "[route r]\nkind = teleport\n", "bridge.conf:4: .*not 'teleport'"),
         (GRID + "[route r]\nkind = condor\nto = desktop\n", "lacks the key 'from'"),
@@ -90,7 +90,7 @@ def test_the_sample_holds_every_key_at_its_default(tmp_path: Path) -> None:
     assert isinstance(whole.routes["router"], BatchRoute)
     assert isinstance(whole.routes["federation"], GridRoute)
     assert isinstance(whole.routes["plain"], JobsRoute)
-    for name in ("condor", "router", "federation", "plain"):
+    for name in ("condor", "router", "federation", "plain", "out"):
         kind = type(whole.routes[name])
         section = re.split(r"^# \[|^\[", text, flags=re.M)
         (own,) = [each for each in section if each.startswith(f"route {name}]")]
