@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 from jdl.job import File, Job
 from jdl.languages import LANGUAGES, read_file
 from jdl.words import split_condor
+from tests.grid_box import GridClients
 from tests.real import real_part
 from tests.unit.jdl.test_round_trips import NASTY
 
@@ -194,16 +194,11 @@ print(json.dumps({
 
 def arc_reads(path: Path) -> dict[str, Any]:
     """What ARC's parser makes of a description."""
-    named = os.environ.get("GLIDEBRIDGE_ARC")
-    if not named:
-        pytest.skip("ARC's library is not here: GLIDEBRIDGE_ARC does not name it")
-    usr = Path(named)
+    usr = real_part("GLIDEBRIDGE_GRID_CLIENTS", "ARC's library")
     plugins = next(usr.glob("lib/**/libaccJobDescriptionParser.so")).parent
-    libraries = {str(each.parent) for each in usr.glob("lib/**/lib*.so*")}
     done = subprocess.run(
-        ["/usr/bin/python3", "-c", ARC, path],
+        [usr / "bin/python3.11", "-c", ARC, path],
         env={
-            "LD_LIBRARY_PATH": ":".join(libraries),
             "ARC_PLUGIN_PATH": str(plugins),
             "ARC_LOCATION": str(usr),
             "PYTHONPATH": f"{usr}/lib/python3/dist-packages",
@@ -307,19 +302,16 @@ print(json.dumps(found))
 
 
 def test_globus_reads_what_was_written(tmp_path: Path) -> None:
-    named = os.environ.get("GLIDEBRIDGE_GLOBUS")
-    if not named:
-        pytest.skip("Globus' library is not here: GLIDEBRIDGE_GLOBUS does not name it")
+    usr = real_part("GLIDEBRIDGE_GRID_CLIENTS", "Globus' library")
     # A comment's beginning is written as two texts, which only evaluating puts together.
     texts = [*(text for text in NASTY if "(*" not in text), "two\nlines", "", "a\tb"]
     variables = tuple((f"V{n}", text) for n, text in enumerate(texts))
     job = Job("/bin/echo", tuple(texts), variables, stdout="std.out", wall_time=61)
     path = tmp_path / "a.rsl"
     path.write_text(LANGUAGES["rsl"].write([job]))
-    libraries = {str(each.parent) for each in Path(named).glob("lib/**/libglobus_rsl.so*")}
     done = subprocess.run(
-        [sys.executable, "-c", GLOBUS, path],
-        env={"LD_LIBRARY_PATH": ":".join(libraries), "LC_ALL": "C.UTF-8"},
+        [usr / "bin/python3.11", "-c", GLOBUS, path],
+        env={"LC_ALL": "C.UTF-8"},
         capture_output=True,
         text=True,
         timeout=60,
@@ -331,3 +323,14 @@ def test_globus_reads_what_was_written(tmp_path: Path) -> None:
         "stdout": ["std.out"],
         "maxwalltime": ["2"],
     }
+
+
+def test_gram_runs_what_was_written(grid_clients: GridClients, tmp_path: Path) -> None:
+    grid_clients.box.start("gram")
+    texts = [text for text in NASTY if "(*" not in text and text.isprintable()]
+    job = Job("/usr/bin/printf", ("%s|", *texts), (("COLOUR", "deep  blue"),))
+    (tmp_path / "a.rsl").write_text(LANGUAGES["rsl"].write([job]))
+    contact = grid_clients.box.gram["fork"]
+    ask = ("globusrun", "-s", "-r", contact, "-f", "a.rsl")
+    done = grid_clients.run("alice", *ask, directory=tmp_path)
+    assert done.stdout == "".join(f"{text}|" for text in texts), done.stderr
