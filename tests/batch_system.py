@@ -9,6 +9,7 @@ written from their manuals; no line is theirs. A fault can be put in front of an
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import json
@@ -56,6 +57,15 @@ def change(directory: Path, number: int, **facts: object) -> None:
         place.write_text(json.dumps(json.loads(place.read_text()) | facts))
     else:
         place.unlink()
+
+
+def end_all(state: Path) -> None:
+    """End what runs here, however the test went."""
+    for place in state.glob("jobs/*.json"):
+        job = json.loads(place.read_text())
+        if "pid" in job and not place.with_suffix(".code").exists():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(job["pid"], signal.SIGKILL)
 
 
 class System:
@@ -113,8 +123,9 @@ class System:
             job["state"] = "D"
         elif job["state"] == "R":
             job["state"], group = "D", job["pid"]
-            os.killpg(group, signal.SIGTERM)
-            later = f"sleep {KILL_WAIT}; kill -KILL -- -{group}"
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGTERM)
+            later = f"sleep {KILL_WAIT}; env kill -KILL -- -{group}"
             subprocess.Popen(
                 ["/bin/sh", "-c", later],
                 stdin=subprocess.DEVNULL,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,9 +24,9 @@ from pilot.ce.batch import BatchCE
 from pilot.ce.batch_system import BatchSystem
 from pilot.ce.finding import Finding, Verdict
 from pilot.ce.pbs import Pbs
-from pilot.ce.shell import Answer, LocalShell, ShellUnavailable, Upload
+from pilot.ce.shell import LocalShell, ShellUnavailable, Upload
 from pilot.ce.slurm import Slurm
-from tests.batch_system import change, install, set_fault
+from tests.batch_system import change, end_all, install, set_fault
 from tests.contract.test_shell import Remote
 
 KINDS: dict[str, BatchSystem] = {"slurm": Slurm(), "pbs": Pbs()}
@@ -107,13 +106,17 @@ class Site:
 
 
 @pytest.fixture(params=["slurm", "pbs"])
-def site(request: pytest.FixtureRequest, tmp_path: Path) -> Site:
-    return Site(tmp_path, request.param)
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path, request.param)
+    yield made
+    end_all(made.state)
 
 
 @pytest.fixture
-def slurm(tmp_path: Path) -> Site:
-    return Site(tmp_path, "slurm")
+def slurm(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path, "slurm")
+    yield made
+    end_all(made.state)
 
 
 @pytest.mark.parametrize("code", [0, 1])
@@ -421,54 +424,6 @@ def test_options_of_a_site_are_words_and_no_commands(slurm: Site) -> None:
     reference = slurm.run("p1", "end", "0")
     slurm.eventually(reference, PilotStatus.DONE)
     assert not list(slurm.home.rglob("here"))
-
-
-class Recording:
-    """A shell that counts the questions, and answers as if everything ran."""
-
-    def __init__(self) -> None:
-        self.scripts: list[str] = []
-
-    def run(self, script: str, patience: timedelta) -> Answer:
-        self.scripts.append(script)
-        if "squeue" in script:
-            lines = (f"{number}|RUNNING|None|gb-p{number}" for number in range(1, 5001))
-            return Answer(0, "\n".join(lines) + "\n")
-        if "qstat" in script:
-            jobs = (
-                f"Job Id: {name}\n    Job_Name = gb-p{name}\n    job_state = R\n"
-                for name in shlex.split(script.partition("-f ")[2])
-                if name.isdigit()
-            )
-            return Answer(0, "\n".join(jobs) + "\n")
-        if "look p1" in script:
-            return Answer(0, "\n".join(f"p{number} ---|" for number in range(1, 5001)) + "\n")
-        return Answer(0, "")
-
-    def put(self, directories: Sequence[str], files: Sequence[Upload]) -> None:
-        raise NotImplementedError
-
-    def read(self, path: str, last: int | None = None) -> None:
-        return None
-
-    def close(self) -> None:
-        pass
-
-
-@pytest.mark.parametrize("system, questions", [(Slurm(), 1), (Pbs(), 10)])
-def test_thousands_are_asked_for_at_once(system: BatchSystem, questions: int) -> None:
-    shell = Recording()
-    ce = BatchCE(system, shell)
-    names = [Reference(f"{system.kind}:{number}:p{number}") for number in range(1, 5001)]
-    started = time.monotonic()
-    states = ce.statuses(names)
-    assert len(states) == 5000
-    assert {state.status for state in states.values()} == {PilotStatus.RUNNING}
-    assert len(shell.scripts) == questions + 1  # and one for their directories
-    assert time.monotonic() - started < 2
-    shell.scripts.clear()
-    ce.remove(names)
-    assert len(shell.scripts) == questions + 1 + 1 + 10
 
 
 def test_a_site_whose_disk_is_full_refuses_and_keeps_nothing(slurm: Site, tmp_path: Path) -> None:

@@ -195,6 +195,7 @@ def a_place() -> Iterator[Path]:
 def directory() -> Iterator[Path]:
     with a_place() as place:
         yield place
+        batch_system.end_all(place / "state")
 
 
 @pytest.fixture
