@@ -177,16 +177,21 @@ class LoopbackPool:
 
     def stop(self) -> None:
         """Take the pool down, jobs included, within ``STOP_SECONDS``; nothing is left running."""
+        self._end(signal.SIGQUIT)  # HTCondor's fast shutdown
+
+    def kill(self) -> None:
+        """Take everything down at once, jobs included, as a power cut does."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, how: signal.Signals) -> None:
         pid = self._master()
         if pid is None:
             return
         family = {member: _started_at(member) for member in [pid, *_descendants(pid)]}
-        os.kill(pid, signal.SIGQUIT)  # HTCondor's fast shutdown
-        if not self._wait_until_gone({pid: family[pid]}):
-            for member, started_at in family.items():
-                if started_at is not None and _started_at(member) == started_at:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(member, signal.SIGKILL)
+        asked = family if how is signal.SIGKILL else {pid: family[pid]}
+        _send(how, asked)
+        if not self._wait_until_gone(asked):
+            _send(signal.SIGKILL, family)
             self._wait_until_gone(family)
         if self._process is not None:
             self._process.wait(STOP_SECONDS)
@@ -316,6 +321,14 @@ def _started_at(pid: int) -> str | None:
         return None
     state, started_at = fields[0], fields[19]
     return None if state in "ZX" else started_at
+
+
+def _send(what: signal.Signals, processes: Mapping[int, str | None]) -> None:
+    """A signal to those of ``processes`` that are still the same ones."""
+    for pid, started_at in processes.items():
+        if started_at is not None and _started_at(pid) == started_at:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, what)
 
 
 def _descendants(pid: int) -> Iterator[int]:

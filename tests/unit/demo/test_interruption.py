@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from demo.run import Interruption
+from demo.parts import Interruption
 
 
 def test_it_interrupts_at_once_while_nothing_is_started():
