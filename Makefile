@@ -15,7 +15,7 @@ NODE = desktopgrid/model desktopgrid/wire desktopgrid/link pilot/node desktopgri
 FOUNDATION = 0d38b91
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test check check-format check-style check-types check-node check-map
+.PHONY: help env demo demo-bridge test check check-format check-style check-types check-node check-map
 .PHONY: bench soak pool pool-stop features distrib package doc install uninstall clean
 
 help: ## this list
@@ -27,6 +27,9 @@ env: ## print what puts the commands on PATH, for the shell to eval
 
 demo: ## render a picture on a desktop worker and two pilots in a real HTCondor pool
 	@$(RUN) --with htcondor --result demo/fractal.png python demo/run.py
+
+demo-bridge: ## render it on real HTCondor, ARC, GRAM and Slurm sites and a desktop at once (as root)
+	@$(RUN) --with htcondor --with grid --with grid-clients --result demo/fractal.png python demo/bridge.py
 
 test: ## run all tests but the long ones
 	@$(RUN) $(REAL) $(PYTEST) -m "not soak" tests

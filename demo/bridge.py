@@ -16,8 +16,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from setup.grid.described import GridBox
-
 from condor.personal import LoopbackPool
 from demo.parts import (
     PICTURE,
@@ -33,6 +31,7 @@ from demo.parts import (
     worker,
 )
 from desktopgrid.client.grid import Grid
+from setup.grid.described import GridBox
 
 SHARE_BEFORE_THE_DEATH = 1 / 3
 FACTORY_PERIOD = "2"

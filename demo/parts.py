@@ -109,6 +109,8 @@ def render(
     """
     picture = Picture(json.loads(description.read_text()))
     application = grid.send_application("fractal", DEMO / "fractal.py")
+    # Somebody has to stand for what runs on other people's grids.
+    grid.validate(str(application["uid"]))
     data = grid.send_data(description)
     what = Description(
         str(application["uid"]), label="demo", inputs=((description.name, data.uid),), outputs=()
@@ -121,26 +123,26 @@ def render(
     tiles = {work: number for number, work in enumerate(sweep.works)}
     canvas = Canvas(picture.width, picture.height)
     done: Counter[str] = Counter()
+    hosts: dict[str, str] = {}
     with Progress("tiles", picture.tiles) as progress:
         for result in arrivals.take(picture.tiles, RENDER_SECONDS):
             if is_tile(result):
                 corner = picture.place(tiles[result.work])
                 canvas.paint(*corner, picture.tile, zlib.decompress(result.stdout))
                 done[str(result.host)] += 1
+                if result.host not in hosts:
+                    # Now: one that dies is soon forgotten.
+                    hosts |= {
+                        row["uid"]: f"{row['name']} {row['kind']}" for row in grid.objects("hosts")
+                    }
             progress.show(done.total())
             on_tile(done.total(), picture.tiles)
     seconds = time.monotonic() - started_at
     canvas.write(target)
     lost = picture.tiles - done.total()
     say(f"The picture is in {shown(target)}.")
-    hosts = {str(row["uid"]): f"{row['name']} {row['kind']}" for row in grid.objects("hosts")}
-    counted = [
-        (hosts.get(uid, f"{uid} unknown").rsplit(" ", 1), count) for uid, count in done.items()
-    ]
-    counts = ", ".join(
-        f"{name} {kind} {count}"
-        for (name, kind), count in sorted(counted, key=lambda one: one[0][1])
-    )
+    by_kind = sorted(done, key=lambda uid: hosts.get(uid, "").rsplit(" ", 1)[-1])
+    counts = ", ".join(f"{hosts.get(uid, f'{uid} unknown')} {done[uid]}" for uid in by_kind)
     rate = picture.tiles / seconds
     print(
         f"works {picture.tiles}, lost {lost}, {seconds:.1f} s, {rate:.1f} works/s;"
