@@ -33,7 +33,7 @@ def main(path: str, scripts: list[str]) -> int:
     """Run ``scripts`` as tasks, side by side, until told to go."""
     link = Talkative()
     is_adopting = processes.adopt_orphans()
-    host = Host({}, Capacity(len(scripts) or 1, 1000), Policy(grace=5.0))
+    host = Host({"name": "here"}, Capacity(len(scripts) or 1, 1000), Policy(grace=5.0))
     orphans = processes.Orphans() if is_adopting else None
     agent = Agent(WorkerDirectory(Path(path)), host, orphans)
     agent.attach(link)
