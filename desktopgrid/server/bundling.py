@@ -48,7 +48,7 @@ CLIENT = {
 }
 """What is in a package from ``bundles/``, each with its mode."""
 
-CODE = ("client", "link", "model", "wire")
+CODE = ("client", "credentials", "link", "model", "wire")
 """The packages below ``desktopgrid`` that a client is made of."""
 
 

@@ -135,10 +135,12 @@ def _open(path: Path) -> int:
 
 def _make_directory(directory: Path) -> None:
     """Raises PermissionError if it is another user's, who could put what he likes there."""
+    # Not looked at first: another log may make it just then.
     try:
-        found = directory.stat()
-    except FileNotFoundError:
         directory.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        found = directory.stat()
+    else:
         return
     if found.st_uid not in (os.geteuid(), 0):
         raise PermissionError(f"{directory} belongs to another user")

@@ -169,8 +169,13 @@ def test_her_proxy_brings_a_pilot_that_runs_her_works_and_nobody_elses(
     [stamp] = [row["uid"] for row in admin.objects("pilots") if row["delegation"] == held.uid]
     assert f"Pilot {stamp} on " in said
     assert f"of work {work} for ann ({SUBJECT})" in said
-    records = list(audit.read(server.home.audit_log))
-    [task] = [record for record in records if record.verb == "task" and record.pilot == stamp]
+
+    def of_the_pilot() -> list[audit.Record]:
+        records = audit.read(server.home.audit_log)
+        return [record for record in records if record.verb == "task" and record.pilot == stamp]
+
+    # The log is written in batches.
+    [task] = until(of_the_pilot, "its task is in the audit log")
     assert (task.user, task.subject, task.delegation) == ("ann", SUBJECT, held.uid)
     assert task.worker == "ann" and task.host_name
     pilot.stop()

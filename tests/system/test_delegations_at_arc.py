@@ -121,7 +121,11 @@ def test_her_work_runs_at_the_site_by_her_own_proxy(
         assert result.stdout.startswith(b"hello from ")
         [row] = hers.objects("works", [works[plain.uid]])
         assert row["status"] == "WAITING"
-    [task] = [r for r in audit.read(server.home.audit_log) if r.verb == "task"]
+
+    def tasks() -> list[audit.Record]:
+        return [each for each in audit.read(server.home.audit_log) if each.verb == "task"]
+
+    [task] = until(tasks, "its task is in the audit log")
     assert (task.user, task.subject, task.delegation) == ("alice", given.subject, given.uid)
     [pilot] = admin.objects("pilots")
     assert (pilot["uid"], pilot["delegation"]) == (task.pilot, given.uid)
