@@ -194,16 +194,21 @@ class Schedd:
         kept. What is in ``directory`` then has the names that the job's machine gave it.
         """
         with self._asked("give back output") as (name, schedd):
-            constraint = ads.all_of([_constraint({job}), ads.equals("ProcId", job.proc)])
+            constraint = _only(job)
             found = schedd.query(constraint) if job.schedd == name else []
             if not found or not ads.has(found[0], "StageInFinish"):
                 return None
             ad = found[0]
             if STATUS_OF_CODE[ads.integer(ad, "JobStatus")] != JobStatus.COMPLETED:
                 return None
-            # The bindings write to where the job was submitted, which may be elsewhere.
-            schedd.edit(job.in_schedd, "SUBMIT_Iwd", ads.literal(str(directory)))
-            schedd.retrieve([job.in_schedd])
+            try:
+                # The bindings write to where the job was submitted, which may be elsewhere.
+                schedd.edit(job.in_schedd, "SUBMIT_Iwd", ads.literal(str(directory)))
+                schedd.retrieve([job.in_schedd])
+            except htcondor2.HTCondorException:
+                if schedd.query(constraint):
+                    raise
+                return None  # it has left the queue meanwhile
             texts = {key: text for key in ad if isinstance(text := ad.get(key), str)}
             output, error = (Path(texts.get(key, "")).name for key in ("Out", "Err"))
             return Spooled(output, error, texts)
@@ -213,7 +218,11 @@ class Schedd:
         ended = [job for job, found in self.jobs(ids).items() if found.status in _OVER]
         with self._asked("let jobs go") as (_, schedd):
             for job in ended:
-                schedd.edit(job.in_schedd, "LeaveJobInQueue", "False")
+                try:
+                    schedd.edit(job.in_schedd, "LeaveJobInQueue", "False")
+                except htcondor2.HTCondorException:
+                    if schedd.query(_only(job)):
+                        raise
 
     def remove(self, ids: Sequence[JobId], reason: str) -> None:
         """Take the jobs out of the queue. Idempotent: a job that is gone is no error."""
@@ -356,6 +365,10 @@ def _constraint(ids: set[JobId]) -> str:
     # The range is cheap, and leaves few jobs for the list.
     within = ads.is_between("ClusterId", clusters[0], clusters[-1])
     return ads.all_of([within, ads.is_among("ClusterId", clusters)])
+
+
+def _only(job: JobId) -> str:
+    return ads.all_of([_constraint({job}), ads.equals("ProcId", job.proc)])
 
 
 def _wanted(ids: set[JobId], found: Iterator[Job]) -> dict[JobId, Job]:

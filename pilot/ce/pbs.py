@@ -54,7 +54,6 @@ EXIT_WORDS: Mapping[str, Mapping[int, tuple[PilotStatus, str]]] = {
 }
 """Exit_status where it is no exit code (PBS and Torque administrator's guides, job exit codes)."""
 
-NO_SUCH_COMMAND = 127
 SIGNALLED = 256
 """Exit_status of a job that a signal ended is this and the signal's number."""
 
@@ -154,9 +153,10 @@ class Pbs:
 
     def _judge_version(self, answer: Answer) -> Finding:
         said = f"{answer.output}\n{answer.errors}".strip().splitlines()
-        if answer.code == NO_SUCH_COMMAND:
+        if answer.is_no_command:
             advice = "name the directory of PBS's commands by `bin_directory`"
-            return Finding("version", f"qstat: {answer.complaint}", Verdict.WRONG, advice)
+            sentence = f"there is no qstat that the account may run: {answer.complaint}"
+            return Finding("version", sentence, Verdict.WRONG, advice)
         versions = [line.strip() for line in said if re.search(r"version\W+\d", line, re.I)]
         if not versions:
             return Finding("version", "qstat is there, and does not say its version")

@@ -45,6 +45,11 @@ class Answer:
     errors: str = ""
 
     @property
+    def is_no_command(self) -> bool:
+        """Whether a shell did not find its command, or may not run it (POSIX, 2.8.2)."""
+        return self.code in (126, 127)
+
+    @property
     def complaint(self) -> str:
         """What it said last that is not blank, on one line: the sentence for an error."""
         lines = [line.strip() for line in (self.errors or self.output).splitlines()]

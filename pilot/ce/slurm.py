@@ -242,8 +242,11 @@ def limit_of(text: str) -> timedelta | None:
 
 def _judge_version(answer: Answer) -> Finding:
     said = answer.output.strip().splitlines()
+    advice = "name the directory of Slurm's commands by `bin_directory`"
+    if answer.is_no_command:
+        sentence = f"there is no sbatch that the account may run: {answer.complaint}"
+        return Finding("version", sentence, Verdict.WRONG, advice)
     if answer.code or not said:
-        advice = "name the directory of Slurm's commands by `bin_directory`"
         return Finding("version", f"sbatch: {answer.complaint}", Verdict.WRONG, advice)
     return Finding("version", said[-1])
 

@@ -545,7 +545,7 @@ def test_nothing_more_is_asked_where_nothing_can_be(site: Site) -> None:
     for command in (site.directory / "bin").iterdir():
         command.unlink()
     found = findings(site)["version"]
-    assert "not found" in found.sentence
+    assert found.sentence.startswith("there is no ")
     assert "`bin_directory`" in found.advice
 
 

@@ -174,7 +174,9 @@ def test_a_job_that_is_requeued_does_not_start_twice(world: World, shell: SshShe
     (reference,) = world.ce.submit([pilot])
     world.eventually(reference, PilotStatus.RUNNING)
     shell.run(f"scontrol requeue {number_of(reference)}", PATIENCE)
-    assert world.eventually(reference, PilotStatus.FAILED).reason == LOST_ITS_NODE
+    # Until Slurm has it waiting again, all that is known may be how its program ended.
+    assert world.eventually(reference, PilotStatus.FAILED)
+    until(lambda: world.state(reference).reason == LOST_ITS_NODE)
     world.ce.remove([reference])
     until(lambda: not in_queue(shell, reference))
     assert "enrolment" not in files_of(shell, pilot.stamp)
