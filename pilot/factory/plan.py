@@ -40,9 +40,9 @@ class Policy:
     """The part of a site's pilots that is taken back at once; more when it is seen again."""
     withdrawn_anyway: int = 5
     confirmed_after: timedelta = timedelta(seconds=60)
-    lasting: float = 6.0
-    """Works a slot of all sites that must wait before pilots that run several at a time are sent:
-    the last cores of such a pilot idle while its last work ends.
+    lasting: float = 8.0
+    """Works that must wait for each pilot that may run one at a time, before those that run several
+    are sent: the last cores of such a pilot idle while its last work ends.
     """
 
 
@@ -389,9 +389,7 @@ class _Planner:
         at a time is for demand that lasts, where there are others.
         """
         slim = [site for site in able if site.for_demand(demand).holds(demand) == 1]
-        capacity = sum(
-            site.config.max_pilots * site.for_demand(demand).holds(demand) for site in able
-        )
+        capacity = sum(site.config.max_pilots for site in slim)
         if not slim or need > self.policy.lasting * capacity:
             return able
         return slim
