@@ -190,6 +190,21 @@ def test_a_bridge_that_is_stopped_leaves_works_alone(stage: Stage) -> None:
     assert job.runs == 1
 
 
+def test_a_server_that_is_killed_delays_jobs_and_loses_none(stage: Stage) -> None:
+    stage.bridge.run("restart")
+    running, late = Job(stage, "before"), None
+    until(lambda: running.runs, "it runs")
+    stage.server.kill()
+    late = Job(stage, "meanwhile")
+    until(lambda: "Jobs of route batch wait" in stage.bridge.log, "the bridge notices")
+    stage.server.start()
+    for job in (running, late):
+        job.gate.touch()
+        assert job.wait() == 0
+        job.check_delivered()
+        assert job.runs == 1
+
+
 def test_what_the_grid_refuses_is_held_with_the_reason(stage: Stage) -> None:
     directory = stage.place / "refused"
     directory.mkdir()
